@@ -1,0 +1,89 @@
+# Compiler settings, the libraries that were found, and the functions that apply both to a target.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+include(GNUInstallDirs)
+
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(ZLIB REQUIRED)
+find_path(WHENCE_STB_INCLUDE_DIR stb/stb_image.h REQUIRED DOC "Folder that holds stb/stb_image.h")
+if(WHENCE_JPEG STREQUAL "AUTO")
+  find_package(JPEG QUIET)
+elseif(WHENCE_JPEG)
+  find_package(JPEG REQUIRED)
+endif()
+# oneDNN computes in float only, so the double-precision build never uses it.
+if(NOT WHENCE_F64)
+  if(WHENCE_ONEDNN STREQUAL "AUTO")
+    find_package(dnnl QUIET)
+  elseif(WHENCE_ONEDNN)
+    find_package(dnnl REQUIRED)
+  endif()
+endif()
+
+add_library(whence_warnings INTERFACE)
+target_compile_options(whence_warnings INTERFACE -Wall -Wextra -Wshadow)
+if("$ENV{CI}" STREQUAL "true")
+  target_compile_options(whence_warnings INTERFACE -Werror)
+endif()
+
+if(WHENCE_SANITIZE)
+  add_compile_options(-fsanitize=${WHENCE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${WHENCE_SANITIZE})
+endif()
+
+function(whence_configure_library target)
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_include_directories(${target} SYSTEM PRIVATE ${WHENCE_STB_INCLUDE_DIR})
+  target_link_libraries(${target} PRIVATE
+    $<BUILD_INTERFACE:whence_warnings> fmt::fmt $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>
+    ZLIB::ZLIB OpenMP::OpenMP_CXX)
+  if(WHENCE_F64)
+    target_compile_definitions(${target} PUBLIC WHENCE_F64)
+  endif()
+  if(JPEG_FOUND)
+    target_compile_definitions(${target} PRIVATE WHENCE_HAVE_JPEG)
+    target_link_libraries(${target} PRIVATE JPEG::JPEG)
+  endif()
+  if(dnnl_FOUND)
+    target_compile_definitions(${target} PRIVATE WHENCE_HAVE_ONEDNN)
+    target_link_libraries(${target} PRIVATE DNNL::dnnl)
+  endif()
+  # Kernels may be tuned to the machine; -ffp-contract=fast lets the compiler use fused
+  # multiply-add, which rounds once instead of twice; nothing is reordered.
+  file(GLOB kernels ${PROJECT_SOURCE_DIR}/kernels/cpu/*.cpp)
+  set(flags "-O3;-ffp-contract=fast;-fno-math-errno")
+  if(WHENCE_NATIVE)
+    list(APPEND flags "-march=native")
+  endif()
+  set_source_files_properties(${kernels} PROPERTIES COMPILE_OPTIONS "${flags}")
+endfunction()
+
+# Programs, tests and benches see the internal headers as well.
+function(whence_configure_program target)
+  target_link_libraries(${target} PRIVATE
+    whence::whence whence_warnings fmt::fmt nlohmann_json::nlohmann_json OpenMP::OpenMP_CXX)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+endfunction()
+
+function(whence_print_summary)
+  message(STATUS "whence ${PROJECT_VERSION}")
+  foreach(row "build type:${CMAKE_BUILD_TYPE}" "double precision:${WHENCE_F64}"
+              "native kernels:${WHENCE_NATIVE}" "oneDNN:${dnnl_FOUND} ${dnnl_VERSION}"
+              "libjpeg-turbo:${JPEG_FOUND}" "CUDA:${WHENCE_CUDA_STATE}"
+              "tests:${WHENCE_TESTS}" "benchmarks:${WHENCE_BENCH}")
+    string(REGEX REPLACE "^([^:]*):(.*)$" "\\1;\\2" pair "${row}")
+    list(GET pair 0 name)
+    list(GET pair 1 value)
+    message(STATUS "  ${name}: ${value}")
+  endforeach()
+endfunction()

@@ -1,0 +1,73 @@
+// Op: how a node is computed, differentiated, and restricted to single rows.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "whence/graph.h"
+
+namespace whence {
+
+struct Stream;  // where kernels run (runtime/stream.h)
+
+// A placed tensor: what a running op reads or writes. data is null for an output nobody asked for.
+struct View {
+  void* data = nullptr;
+  Type type;
+  const real* in() const { return static_cast<const real*>(data); }
+  real* out() const { return static_cast<real*>(data); }
+  const Shape& shape() const { return type.shape; }
+  int64_t count() const { return type.shape.count(); }
+};
+
+// What a gradient rule sees of the node it differentiates.
+struct Emit {
+  Graph& graph;
+  int node;
+  std::vector<bool> wanted;  // for each input: does anything above it want a gradient?
+  Value in(int i) const { return graph.node(node).in[size_t(i)]; }
+  Value out(int i = 0) const { return Value{&graph, node, i}; }
+  bool wants(int i) const { return wanted[size_t(i)]; }
+};
+
+// How an op treats rows, the elements of axis 1 of a [B, N, ...] value. A plan uses this to compute single
+// rows where the readout needs no more, forward and backward (runtime/passes/rows.h).
+struct RowFlow {
+  enum Kind : uint8_t {
+    none,      // needs its inputs whole
+    by_row,    // row n of output 0 needs row n of the `rows` inputs, and the others whole
+    contract,  // sums over the rows of the `rows` inputs; rows where `zero` inputs vanish add nothing
+  } kind = none;
+  unsigned rows = 0;     // bit i: input i has the rows
+  unsigned zero = 0;     // by_row: a row is zero if it is zero in every (any_zero: in one) of these inputs
+  bool any_zero = false;
+  unsigned aligned_outputs = 1;  // bit o: output o has the rows
+  unsigned whole_outputs = 0;    // contract, bit o: output o has no rows, it is summed over them
+};
+
+struct Op {
+  virtual ~Op() = default;
+  virtual std::string_view kind() const = 0;
+  // Options that distinguish two ops of one kind, for keys and listings ("axis=1").
+  virtual std::string detail() const { return {}; }
+  virtual std::vector<Type> infer(std::span<const Type> in) const = 0;
+  virtual void run(Stream& s, std::span<const View> in, std::span<const View> out) const = 0;
+
+  // Contribution to each wanted input (an empty Value: none). dy[o] is empty where output o has no cotangent.
+  // A contribution may be larger than its input along broadcast axes; the caller sums it.
+  virtual Values vjp(const Emit& e, std::span<const Value> dy) const;
+  // Gradient by output `output`, which is an inner value of the op (an attention's probabilities), given the
+  // cotangent dy of output 0.
+  virtual Value inner_gradient(const Emit& e, int output, Value dy) const;
+
+  virtual RowFlow row_flow(std::span<const Type>) const { return {}; }
+  // Input whose memory output 0 may take when nothing reads it later; -1: none.
+  virtual int may_overwrite() const { return -1; }
+  // Output 0 is input 0's memory from this element on; -1: it is memory of its own.
+  virtual int64_t alias_offset(std::span<const Type>) const { return -1; }
+  // Multiply-adds and the like, for reports: floating-point operations of one run.
+  virtual double flops(std::span<const Type>, std::span<const Type>) const { return 0; }
+};
+
+}  // namespace whence

@@ -1,0 +1,131 @@
+// Sums over any subset of five axes.
+//
+// Neighbouring axes of the same kind are merged first, so that at most two shapes of inner loop are
+// left. Innermost axis kept: rows of x are added, in ascending order, to a row of y. Innermost axis
+// summed: lane l of one vector adds elements l, l + lanes, ... of every run in ascending order, and
+// the lanes are added at the end. Output elements go to threads. Reads x once; bound by memory.
+#include <array>
+#include <vector>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vec.h"
+#include "kernels/elementwise.h"
+
+namespace whence::k {
+namespace {
+
+using namespace cpu;
+
+struct Axes {
+  int count = 0;
+  std::array<int64_t, 5> size{}, step{};
+  void push(int64_t n, int64_t by) {
+    size[size_t(count)] = n;
+    step[size_t(count)] = by;
+    ++count;
+  }
+  int64_t total() const {
+    int64_t n = 1;
+    for (int i = 0; i < count; ++i) n *= size[size_t(i)];
+    return n;
+  }
+  // Offset of the index `i` counted row-major over these axes.
+  int64_t offset(int64_t i) const {
+    int64_t at = 0;
+    for (int axis = count - 1; axis >= 0; --axis) {
+      at += i % size[size_t(axis)] * step[size_t(axis)];
+      i /= size[size_t(axis)];
+    }
+    return at;
+  }
+};
+
+// The axes by kind, outermost first, and the innermost one, which is dense.
+struct Layout {
+  Axes kept, summed;
+  int64_t inner = 1;
+  bool inner_kept = true;
+};
+
+Layout layout_of(const std::array<int64_t, 5>& size, const std::array<bool, 5>& kept) {
+  std::array<int64_t, 5> merged_size{};
+  std::array<bool, 5> merged_kept{};
+  int count = 0;
+  for (size_t i = 0; i < 5; ++i) {
+    if (size[i] == 1) continue;
+    if (count > 0 && merged_kept[size_t(count - 1)] == kept[i]) {
+      merged_size[size_t(count - 1)] *= size[i];
+    } else {
+      merged_size[size_t(count)] = size[i];
+      merged_kept[size_t(count)] = kept[i];
+      ++count;
+    }
+  }
+  Layout out;
+  if (count == 0) return out;
+  out.inner = merged_size[size_t(count - 1)];
+  out.inner_kept = merged_kept[size_t(count - 1)];
+  std::array<int64_t, 5> step{};
+  int64_t below = out.inner;
+  for (int i = count - 2; i >= 0; --i) {
+    step[size_t(i)] = below;
+    below *= merged_size[size_t(i)];
+  }
+  for (int i = 0; i + 1 < count; ++i) {
+    (merged_kept[size_t(i)] ? out.kept : out.summed).push(merged_size[size_t(i)], step[size_t(i)]);
+  }
+  return out;
+}
+
+// y[0, width) = scale * sum of the rows of x at the offsets of `summed`.
+void sum_rows(const real* x, const Axes& summed, real scale, int64_t width, real* y) {
+  const int64_t rows = summed.total();
+  each_vec(width, [&](int64_t i, auto n) {
+    Vec sum{};
+    if (summed.count == 1) {
+      const int64_t step = summed.step[0];
+      for (int64_t r = 0; r < rows; ++r) sum += load(x + r * step + i, n);
+    } else {
+      for (int64_t r = 0; r < rows; ++r) sum += load(x + summed.offset(r) + i, n);
+    }
+    store(y + i, sum * splat(scale), n);
+  });
+}
+
+real sum_runs(const real* x, const Axes& summed, real scale, int64_t run) {
+  const int64_t runs = summed.total();
+  Vec sum{};
+  for (int64_t r = 0; r < runs; ++r) {
+    const real* at = x + summed.offset(r);
+    each_vec(run, [&](int64_t i, auto n) { sum += load(at + i, n); });
+  }
+  return sum_lanes(sum) * scale;
+}
+
+}  // namespace
+
+void reduce_sum(Stream& s, const real* x, const std::array<int64_t, 5>& size,
+                const std::array<bool, 5>& kept, real scale, real* y) {
+  const Layout l = layout_of(size, kept);
+  const int64_t outputs = l.kept.total(), terms = l.summed.total();
+  if (!l.inner_kept) {
+    parallel_ranges(s, outputs, row_grain(terms * l.inner), [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o) {
+        y[o] = sum_runs(x + l.kept.offset(o), l.summed, scale, l.inner);
+      }
+    });
+    return;
+  }
+  // Pieces of 16 vectors of an output row, so that one long row is shared out as well.
+  const int64_t piece = 16 * lanes;
+  const int64_t pieces = (l.inner + piece - 1) / piece;
+  parallel_ranges(s, outputs * pieces, row_grain(terms * piece), [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t o = item / pieces, i = item % pieces * piece;
+      sum_rows(x + l.kept.offset(o) + i, l.summed, scale, std::min(piece, l.inner - i),
+               y + o * l.inner + i);
+    }
+  });
+}
+
+}  // namespace whence::k

@@ -1,0 +1,132 @@
+// Layer norm, softmax, log-softmax: one row at a time, rows go to threads.
+//
+// A row (3 KB at 768 columns) is read from memory once and stays in L1 for its further passes, so a
+// kernel moves each operand once: 8 bytes per element forward, 12 backward. Bound by memory, or by
+// the cache level the tensor lives in.
+#include "kernels/rows.h"
+
+#include <vector>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/row.h"
+
+namespace whence::k {
+namespace {
+
+using namespace cpu;
+
+struct Statistics {
+  real mean, rstd;  // rstd = 1 / sqrt(var + eps)
+};
+
+// Two passes: the variance is taken about the mean that was found, which does not cancel.
+Statistics statistics(const real* x, real eps, int64_t cols) {
+  const real mean = row_sum(cols, [&](int64_t i, auto n) { return load(x + i, n); }) / real(cols);
+  const real var = row_sum(cols, [&](int64_t i, auto n) {
+    const Vec d = keep(load(x + i, n) - splat(mean), n);
+    return d * d;
+  }) / real(cols);
+  return {mean, 1 / std::sqrt(var + eps)};
+}
+
+template <class F>
+void each_row(const Stream& s, int64_t rows, int64_t cols, F&& f) {
+  if (cols <= 0) return;
+  parallel_ranges(s, rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) f(r * cols);
+  });
+}
+
+}  // namespace
+
+void layer_norm(Stream& s, const real* x, const real* weight, const real* bias, real eps,
+                int64_t rows, int64_t cols, real* y) {
+  each_row(s, rows, cols, [&](int64_t at) {
+    const Statistics t = statistics(x + at, eps, cols);
+    each_vec(cols, [&](int64_t i, auto n) {
+      const Vec normalised = (load(x + at + i, n) - splat(t.mean)) * splat(t.rstd);
+      store(y + at + i, normalised * load(weight + i, n) + load(bias + i, n), n);
+    });
+  });
+}
+
+// With h = (x - mean) rstd and g = dy weight:  dx = rstd (g - mean(g) - h mean(g h)).
+void layer_norm_bwd(Stream& s, const real* x, const real* weight, const real* dy, real eps,
+                    int64_t rows, int64_t cols, real* dx) {
+  each_row(s, rows, cols, [&](int64_t at) {
+    const Statistics t = statistics(x + at, eps, cols);
+    Vec sum_g{}, sum_gh{};
+    each_vec(cols, [&](int64_t i, auto n) {
+      const Vec g = load(dy + at + i, n) * load(weight + i, n);
+      sum_g += g;
+      sum_gh += g * ((load(x + at + i, n) - splat(t.mean)) * splat(t.rstd));
+    });
+    const real mean_g = sum_lanes(sum_g) / real(cols), mean_gh = sum_lanes(sum_gh) / real(cols);
+    each_vec(cols, [&](int64_t i, auto n) {
+      const Vec g = load(dy + at + i, n) * load(weight + i, n);
+      const Vec h = (load(x + at + i, n) - splat(t.mean)) * splat(t.rstd);
+      store(dx + at + i, splat(t.rstd) * (g - splat(mean_g) - h * splat(mean_gh)), n);
+    });
+  });
+}
+
+// Statistics of all rows first (scratch of two reals a row), then columns go to threads, each adding
+// the rows in ascending order.
+void layer_norm_bwd_weight(Stream& s, const real* x, const real* dy, real eps, int64_t rows,
+                           int64_t cols, real* dweight) {
+  std::vector<Statistics> all(size_t(std::max<int64_t>(rows, 0)));
+  each_row(s, rows, cols,
+           [&](int64_t at) { all[size_t(at / cols)] = statistics(x + at, eps, cols); });
+  const int64_t piece = 4 * lanes;
+  parallel_ranges(s, (cols + piece - 1) / piece, row_grain(rows * piece),
+                  [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * piece, width = std::min(end * piece, cols) - first;
+    each_vec(width, [&](int64_t i, auto n) {
+      Vec sum{};
+      for (int64_t r = 0; r < rows; ++r) {
+        const Statistics t = all[size_t(r)];
+        const int64_t at = r * cols + first + i;
+        sum += load(dy + at, n) * ((load(x + at, n) - splat(t.mean)) * splat(t.rstd));
+      }
+      store(dweight + first + i, sum, n);
+    });
+  });
+}
+
+void softmax(Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {
+  each_row(s, rows, cols, [&](int64_t at) { softmax_row(x + at, cols, 1, y + at); });
+}
+
+void softmax_bwd(Stream& s, const real* y, const real* dy, int64_t rows, int64_t cols, real* dx) {
+  each_row(s, rows, cols, [&](int64_t at) {
+    const Vec dot = splat(row_sum(
+        cols, [&](int64_t i, auto n) { return load(y + at + i, n) * load(dy + at + i, n); }));
+    each_vec(cols, [&](int64_t i, auto n) {
+      store(dx + at + i, load(y + at + i, n) * (load(dy + at + i, n) - dot), n);
+    });
+  });
+}
+
+void log_softmax(Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {
+  each_row(s, rows, cols, [&](int64_t at) {
+    const Vec top = splat(row_max(x + at, cols));
+    const real sum = row_sum(
+        cols, [&](int64_t i, auto n) { return keep(exp(load(x + at + i, n) - top), n); });
+    const Vec log_sum = splat(std::log(sum));
+    each_vec(cols, [&](int64_t i, auto n) {
+      store(y + at + i, (load(x + at + i, n) - top) - log_sum, n);
+    });
+  });
+}
+
+void log_softmax_bwd(Stream& s, const real* y, const real* dy, int64_t rows, int64_t cols,
+                     real* dx) {
+  each_row(s, rows, cols, [&](int64_t at) {
+    const Vec sum = splat(row_sum(cols, [&](int64_t i, auto n) { return load(dy + at + i, n); }));
+    each_vec(cols, [&](int64_t i, auto n) {
+      store(dx + at + i, load(dy + at + i, n) - exp(load(y + at + i, n)) * sum, n);
+    });
+  });
+}
+
+}  // namespace whence::k

@@ -1,0 +1,85 @@
+// The inner loop of every product: a tile of c in registers.
+//
+//   c[i, j] (+)= sum_x a(i, x) * panel[x, j]        i < rows, j < vecs * lanes, x ascending
+//
+// `panel` holds panel_width columns of b side by side: element (x, j) at panel[x * panel_width + j].
+// Elements of `a` are broadcast from where they lie. For each x the tile loads `vecs` vectors of the
+// panel, broadcasts `rows` elements and does rows * vecs fused multiply-adds, each into its own
+// accumulator; with 14 x 2 of them two FMA units that take 4 cycles are always busy.
+//
+// An element of c is one chain of multiply-adds in ascending x, whatever tile it falls into and
+// however the sum is cut into calls with `add`: the bits are those of the scalar loop.
+#pragma once
+
+#include <array>
+
+#include "kernels/cpu/vec.h"
+
+namespace whence::cpu {
+
+// Rows of the largest tile: accumulators, the panel's vectors and one broadcast fill the registers
+// (32 of them with AVX-512 and on 64-bit ARM, 16 otherwise).
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int tile_rows = 14;
+#else
+inline constexpr int tile_rows = 6;
+#endif
+inline constexpr int panel_vecs = 2;
+inline constexpr int panel_width = panel_vecs * lanes;
+
+// Where the elements of a tile's left operand lie: a(i, x) = at[i * row + x * sum]. One of the two
+// steps is 1.
+struct Left {
+  const real* at;
+  int64_t row, sum;
+};
+
+template <int rows, int vecs, bool rows_adjacent>
+void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_stride, bool add) {
+  Vec acc[rows][vecs];
+  for (int i = 0; i < rows; ++i)
+    for (int v = 0; v < vecs; ++v) acc[i][v] = add ? load(c + i * c_stride + v * lanes) : Vec{};
+  const real* at = a.at;
+  const int64_t step = rows_adjacent ? a.sum : a.row;
+  for (int64_t x = 0; x < sums; ++x) {
+    Vec b[vecs];
+    for (int v = 0; v < vecs; ++v) b[v] = load(panel + v * lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      const Vec ai = splat(rows_adjacent ? at[i] : at[i * step]);
+      for (int v = 0; v < vecs; ++v) acc[i][v] += ai * b[v];
+    }
+    panel += panel_width;
+    at += rows_adjacent ? step : 1;
+  }
+  for (int i = 0; i < rows; ++i)
+    for (int v = 0; v < vecs; ++v) store(c + i * c_stride + v * lanes, acc[i][v]);
+}
+
+using Tile = void (*)(const Left&, const real*, int64_t, real*, int64_t, bool);
+
+template <int vecs, bool rows_adjacent, int... rows>
+constexpr std::array<Tile, sizeof...(rows)> tiles_of(std::integer_sequence<int, rows...>) {
+  return {&tile_of<rows + 1, vecs, rows_adjacent>...};
+}
+
+// Computes rows x width of c from one panel, 1 <= rows <= tile_rows, 1 <= width <= panel_width. c has
+// room for whole vectors: ceil(width / lanes) * lanes columns are written.
+inline void tile(int64_t rows, int64_t width, const Left& a, const real* panel, int64_t sums,
+                 real* c, int64_t c_stride, bool add) {
+  using Rows = std::make_integer_sequence<int, tile_rows>;
+  static constexpr std::array<Tile, tile_rows> kinds[2][panel_vecs] = {
+      {tiles_of<1, false>(Rows()), tiles_of<2, false>(Rows())},
+      {tiles_of<1, true>(Rows()), tiles_of<2, true>(Rows())}};
+  const bool rows_adjacent = a.sum != 1;
+  kinds[rows_adjacent][width > lanes][size_t(rows - 1)](a, panel, sums, c, c_stride, add);
+}
+
+// Cuts [0, count) into pieces of at most `most`, as equal as possible: piece i is [cut(i), cut(i + 1)).
+struct Cuts {
+  int64_t count, pieces;
+  Cuts(int64_t count_, int64_t most) : count(count_), pieces((count_ + most - 1) / most) {}
+  int64_t cut(int64_t i) const { return count * i / pieces; }
+};
+
+}  // namespace whence::cpu

@@ -1,0 +1,85 @@
+// Lanes: a vector of reals as wide as the processor's registers, written with the vector extension
+// that GCC and Clang share, so the same source compiles for every instruction set and rounds the
+// way it is written (the compilers may fuse a * b + c, they never reorder a sum).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "whence/tensor.h"
+
+namespace whence::cpu {
+
+#if defined(__AVX512F__)
+inline constexpr int vec_bytes = 64;
+#elif defined(__AVX__)
+inline constexpr int vec_bytes = 32;
+#else
+inline constexpr int vec_bytes = 16;
+#endif
+inline constexpr int lanes = vec_bytes / int(sizeof(real));
+
+using lane_int = std::conditional_t<sizeof(real) == 4, int32_t, int64_t>;
+typedef real Vec __attribute__((vector_size(vec_bytes)));
+// One integer for each lane: what comparisons of Vec yield (-1 where true), and the bits of a Vec.
+typedef lane_int Bits __attribute__((vector_size(vec_bytes)));
+
+inline Vec splat(real x) { return x - Vec{}; }  // x - 0 is x, of either sign
+inline Vec load(const real* p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(real* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+// The first `count` lanes; the others are `rest` (load) or left alone (store).
+inline Vec load(const real* p, int64_t count, real rest = 0) {
+  Vec v = splat(rest);
+  for (int64_t i = 0; i < count; ++i) v[i] = p[i];
+  return v;
+}
+inline void store(real* p, Vec v, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) p[i] = v[i];
+}
+
+inline Bits bits(Vec v) { return (Bits)v; }
+inline Vec from_bits(Bits b) { return (Vec)b; }
+// Lane by lane: where ? a : b.
+inline Vec select(Bits where, Vec a, Vec b) {
+  return from_bits((where & bits(a)) | (~where & bits(b)));
+}
+inline Vec abs(Vec v) { return from_bits(bits(v) & ~bits(splat(real(-0.0)))); }
+// NaN in `a` stays.
+inline Vec max(Vec a, Vec b) { return select(a < b, b, a); }
+
+// Sum and maximum of the lanes, halving: the order is a function of the width alone.
+inline real sum_lanes(Vec v) {
+  for (int half = lanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) v[i] += v[i + half];
+  return v[0];
+}
+inline real max_lanes(Vec v) {
+  real m = v[0];
+  for (int i = 1; i < lanes; ++i) m = (v[i] > m || v[i] != v[i]) ? v[i] : m;
+  return m;
+}
+
+// Calls f(i, n) for consecutive pieces of [0, count) of n = lanes elements, the last one shorter.
+template <class F>
+inline void each_vec(int64_t count, F&& f) {
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) f(i, std::integral_constant<int64_t, lanes>());
+  if (i < count) f(i, count - i);
+}
+// Loads and stores for each_vec: whole vectors compile to one instruction.
+template <int64_t n>
+inline Vec load(const real* p, std::integral_constant<int64_t, n>, real = 0) {
+  return load(p);
+}
+template <int64_t n>
+inline void store(real* p, Vec v, std::integral_constant<int64_t, n>) {
+  store(p, v);
+}
+
+}  // namespace whence::cpu

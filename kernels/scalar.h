@@ -1,0 +1,113 @@
+// Formulas of one element, shared by every processor's kernels.
+//
+// A formula is written once, for any number type T (a real, or a vector of them) whose elementary
+// functions are in Math<T>.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "whence/tensor.h"
+
+namespace whence::k {
+
+enum class Unary : uint8_t {
+  identity,
+  relu,        // max(x, 0); derivative 0 at 0
+  gelu,        // x Phi(x) with the error function (Hendrycks and Gimpel 2016)
+  gelu_tanh,   // its tanh approximation, same paper
+  gelu_quick,  // x sigmoid(1.702 x), same paper; the activation of CLIP's published weights
+  tanh,
+};
+enum class Binary : uint8_t { add, sub, mul };
+
+template <class T>
+struct Math;
+
+// The standard normal distribution at x: density phi(x) and distribution function Phi(x).
+template <class T>
+struct Normal {
+  T density, below;
+};
+
+template <>
+struct Math<real> {
+  static real constant(double c) { return real(c); }
+  static real exp(real x) { return std::exp(x); }
+  static real tanh(real x) { return std::tanh(x); }
+  static real positive(real x) { return x < 0 ? real(0) : x; }  // max(x, 0); NaN stays
+  static real one_where_positive(real x) { return x > 0 ? real(1) : x != x ? x : real(0); }
+  static real clamp(real x, double bound) {  // to [-bound, bound]; NaN stays
+    return x > real(bound) ? real(bound) : x < real(-bound) ? real(-bound) : x;
+  }
+  static Normal<real> normal(real x) {
+    constexpr double sqrt_half = 0.70710678118654752440, inv_sqrt_2pi = 0.39894228040143267794;
+    return {std::exp(real(-0.5) * x * x) * real(inv_sqrt_2pi),
+            real(0.5) * std::erfc(-x * real(sqrt_half))};
+  }
+};
+
+// s(x) = 1 / (1 + exp(-x))
+template <class T>
+inline T sigmoid(T x) {
+  return Math<T>::constant(1) / (Math<T>::constant(1) + Math<T>::exp(-x));
+}
+
+// gelu_tanh: x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3). Beyond 10, where tanh u is
+// 1 in any precision, u stays what it is at 10, so that huge x do not overflow.
+inline constexpr double sqrt_2_over_pi = 0.79788456080286535588;
+template <class T>
+inline T gelu_tanh_argument(T x) {
+  const T c = Math<T>::clamp(x, 10);
+  return Math<T>::constant(sqrt_2_over_pi) * (c + Math<T>::constant(0.044715) * c * c * c);
+}
+
+// f(x)
+template <Unary f, class T>
+inline T unary_value(T x) {
+  using M = Math<T>;
+  if constexpr (f == Unary::relu) return M::positive(x);
+  if constexpr (f == Unary::gelu) return x * M::normal(x).below;
+  if constexpr (f == Unary::gelu_tanh) {
+    return M::constant(0.5) * x * (M::constant(1) + M::tanh(gelu_tanh_argument(x)));
+  }
+  if constexpr (f == Unary::gelu_quick) return x * sigmoid(M::constant(1.702) * x);
+  if constexpr (f == Unary::tanh) return M::tanh(x);
+  if constexpr (f == Unary::identity) return x;
+}
+
+// f'(x)
+template <Unary f, class T>
+inline T unary_slope(T x) {
+  using M = Math<T>;
+  const T one = M::constant(1);
+  if constexpr (f == Unary::relu) return M::one_where_positive(x);
+  if constexpr (f == Unary::gelu) {  // Phi(x) + x phi(x)
+    const Normal<T> n = M::normal(x);
+    return n.below + x * n.density;
+  }
+  if constexpr (f == Unary::gelu_tanh) {  // (1 + t)/2 + x (1 - t^2)/2 u'
+    const T t = M::tanh(gelu_tanh_argument(x));
+    const T c = M::clamp(x, 10);
+    const T du = M::constant(sqrt_2_over_pi) * (one + M::constant(0.134145) * c * c);
+    return M::constant(0.5) * ((one + t) + c * (one - t * t) * du);
+  }
+  if constexpr (f == Unary::gelu_quick) {  // s + 1.702 x s (1 - s)
+    const T s = sigmoid(M::constant(1.702) * x);
+    return s + M::constant(1.702) * x * s * (one - s);
+  }
+  if constexpr (f == Unary::tanh) {
+    const T t = M::tanh(x);
+    return one - t * t;
+  }
+  if constexpr (f == Unary::identity) return x - x + one;
+}
+
+template <Binary f, class T>
+inline T binary_value(T a, T b) {
+  if constexpr (f == Binary::add) return a + b;
+  if constexpr (f == Binary::sub) return a - b;
+  if constexpr (f == Binary::mul) return a * b;
+}
+
+}  // namespace whence::k

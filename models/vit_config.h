@@ -1,0 +1,66 @@
+// What is known about a vision transformer besides its tensors: from a config.json, or from the name
+// of an architecture; and how that and the tensors' shapes become one ViTConfig.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "io/json.h"
+#include "models/vit_layouts.h"
+#include "whence/vit.h"
+
+namespace whence {
+
+// Whatever a source says; shapes fill in the rest.
+struct ViTFacts {
+  std::string source;  // "config.json", "vit_base_patch16_224", for messages
+  std::optional<int64_t> image_height, image_width, patch, channels;
+  std::optional<int64_t> width, depth, heads, mlp, classes, registers;
+  std::optional<double> norm_epsilon, mlp_ratio;
+  std::optional<ViTConfig::Activation> activation;
+  std::optional<ViTConfig::Pooling> pooling;
+  std::optional<bool> position_skips_prefix;
+};
+
+// Every number is range-checked; values that change the mathematics and are not supported are
+// unsupported errors with the value.
+ViTFacts vit_facts_from_hugging_face(const JsonObject& config);
+// A config.json of timm: `architecture`, `model_args`, `pretrained_cfg`.
+ViTFacts vit_facts_from_timm(const JsonObject& config);
+// Either of them.
+ViTFacts vit_facts_from_config(const JsonObject& config);
+// Names of timm ("vit_base_patch16_224", "deit_small_distilled_patch16_224", with or without a tag
+// after a point) and torchvision ("vit_b_16").
+ViTFacts vit_facts_from_name(std::string_view architecture);
+
+struct ViTSizes {
+  ViTConfig stored;  // as the checkpoint's tensors are
+  ViTConfig config;  // as the model shall run: another image size changes the position embedding
+};
+struct ImageSize {
+  int64_t height = 0, width = 0;
+};
+ViTSizes resolve_vit_sizes(const Checkpoint& checkpoint, const ViTLayout& layout,
+                           const std::optional<ViTFacts>& facts,
+                           const std::optional<ImageSize>& image_size);
+
+// Throws unless every size is in its range, heads divide the width and patches the image. `where`
+// begins the message.
+void check_vit_config(const ViTConfig& config, const std::string& where);
+
+// --- position embeddings for another image size ---------------------------------------------------
+
+// How the programs that trained a model resample its position embedding.
+enum class PositionKernel : uint8_t {
+  bicubic_antialias,  // timm: Keys' cubic with a = -0.5, stretched when shrinking
+  bicubic,            // Hugging Face: a = -0.75, half-pixel centres, edges repeated
+  bicubic_corners,    // torchvision: the same, corners on corners
+};
+PositionKernel position_kernel(const ViTLayout& layout);
+// positions [1, prefix + h*w, W] for a grid of h x w -> [1, prefix + H*W, W]; prefix rows are kept.
+Tensor resize_positions(const Tensor& positions, int64_t prefix, std::array<int64_t, 2> from,
+                        std::array<int64_t, 2> to, PositionKernel kernel);
+
+}  // namespace whence

@@ -1,0 +1,42 @@
+// The names under which vision transformers are saved, and the sizes that a checkpoint shows.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "weights/checkpoint.h"
+#include "weights/name_map.h"
+#include "whence/vit.h"
+#include "whence/weights.h"
+
+namespace whence {
+
+// Who wrote the names: timm (also the original DeiT and ViT ports), Hugging Face transformers up to
+// version 4 (and all its files on disk), its version 5 in memory, torchvision.
+enum class ViTNames : uint8_t { timm, hf_v4, hf_v5, torchvision };
+
+struct ViTLayout {
+  ViTNames names = ViTNames::timm;
+  std::string prefix;  // "vit." or "deit.", of Hugging Face names
+  bool operator==(const ViTLayout&) const = default;
+};
+std::string describe(const ViTLayout& layout);  // "Hugging Face DeiT, version 4 names"
+
+// Recognises the layout by its keys. Where none fits, a wrapper prefix that every key has is removed
+// and the keys are tried again. Checkpoints of other architectures are unsupported errors that name
+// them.
+ViTLayout detect_vit_layout(Checkpoint& checkpoint);
+
+// Sizes and variants that names and shapes decide. Heads, epsilon, activation and the image's aspect
+// are not among them; the image is given the square that fits the position embedding, or 0 x 0.
+ViTConfig vit_config_of_shapes(const Checkpoint& checkpoint, const ViTLayout& layout);
+
+// Every weight that `build_vit` reads, by name.
+std::map<std::string, Shape> required_vit_weights(const ViTConfig& config);
+// Elements of all of them; throws limit where the sum is beyond any model.
+int64_t vit_parameter_count(const ViTConfig& config);
+
+// `source` says whose sizes `config` holds, for messages.
+NameMap vit_name_map(const ViTLayout& layout, const ViTConfig& config, std::string source);
+
+}  // namespace whence

@@ -1,0 +1,101 @@
+// Reverse accumulation (Linnainmaa 1970) by adding nodes: walk back from `of`, ask each op for its
+// contribution to the inputs that lead to a wanted value, and add contributions where they meet.
+#include <algorithm>
+#include <set>
+
+#include "runtime/check.h"
+#include "whence/op.h"
+#include "whence/ops.h"
+
+namespace whence {
+namespace {
+
+// Sums a cotangent over the axes along which its value was broadcast.
+Value sum_to(Value dy, const Shape& shape) {
+  if (dy.shape() == shape) return dy;
+  std::vector<int> axes;
+  const int extra = dy.shape().rank() - shape.rank();
+  for (int i = 0; i < dy.shape().rank(); ++i)
+    if (i < extra || (shape[i - extra] == 1 && dy.shape()[i] != 1)) axes.push_back(i);
+  return reshape(axes.empty() ? dy : sum(dy, axes), shape);
+}
+
+class Reverse {
+ public:
+  Reverse(Value of, const Values& wrt) : graph_(*of.graph), wanted_(wrt.begin(), wrt.end()) {
+    // leads[n]: node n is wanted or reads something that leads to a wanted value.
+    leads_.resize(size_t(of.node) + 1, false);
+    for (int n = 0; n <= of.node; ++n) {
+      const Node& node = graph_.node(n);
+      leads_[size_t(n)] = std::any_of(node.in.begin(), node.in.end(),
+                                      [&](Value v) { return bool(leads_[size_t(v.node)]); });
+      for (int o = 0; o < int(node.out.size()); ++o)
+        if (wanted_.contains(Value{&graph_, n, o})) leads_[size_t(n)] = true;
+    }
+  }
+
+  void run(Value of, Value seed) {
+    meet(of, seed);
+    for (int n = of.node; n >= 0; --n)
+      if (leads_[size_t(n)]) visit(n);
+  }
+
+  Value result(Value w) const {
+    auto it = cotangents_.find(w);
+    return it == cotangents_.end() ? Value{} : it->second;
+  }
+
+ private:
+  void meet(Value at, Value contribution) {
+    contribution = sum_to(contribution, at.shape());
+    auto [it, first] = cotangents_.emplace(at, contribution);
+    if (!first) it->second = add(it->second, contribution);
+  }
+
+  void visit(int n) {
+    const int outputs = int(graph_.node(n).out.size());
+    Values dy(static_cast<size_t>(outputs));
+    bool reached = false;
+    for (int o = 0; o < outputs; ++o)
+      if (Value d = result(Value{&graph_, n, o})) dy[size_t(o)] = d, reached = true;
+    const Node& node = graph_.node(n);
+    if (!reached || !node.op) return;
+    Emit e{graph_, n, {}};
+    for (Value v : node.in) e.wanted.push_back(leads_[size_t(v.node)]);
+    if (std::any_of(e.wanted.begin(), e.wanted.end(), [](bool w) { return w; })) {
+      const Values contributions = node.op->vjp(e, dy);
+      for (size_t i = 0; i < contributions.size(); ++i)
+        if (contributions[i] && e.wanted[i]) meet(node.in[i], contributions[i]);
+    }
+    for (int o = 1; o < outputs; ++o)  // inner values of the op, which nothing below may read
+      if (wanted_.contains(Value{&graph_, n, o}) && dy[0])
+        meet(Value{&graph_, n, o}, node.op->inner_gradient(e, o, dy[0]));
+  }
+
+  Graph& graph_;
+  std::set<Value> wanted_;
+  std::vector<bool> leads_;
+  std::map<Value, Value> cotangents_;
+};
+
+}  // namespace
+
+Values gradient(Value of, Value seed, const Values& wrt, Unused unused) {
+  if (!of || !seed) fail_usage("a gradient needs a value and a seed");
+  if (seed.shape() != of.shape())
+    fail_shape("the seed has shape {}, the value it seeds {}", to_string(seed.shape()),
+               to_string(of.shape()));
+  Reverse reverse(of, wrt);
+  reverse.run(of, seed);
+  Values results;
+  for (Value w : wrt) {
+    Value g = reverse.result(w);
+    if (!g && unused == Unused::error)
+      fail(ErrorKind::name, ErrorCode::keys, "'{}' does not depend on '{}', so it has no gradient there",
+           of.graph->node(of).name, w.graph->node(w).name);
+    results.push_back(g ? g : scale(w, 0));
+  }
+  return results;
+}
+
+}  // namespace whence

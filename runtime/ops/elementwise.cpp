@@ -1,0 +1,133 @@
+// Elementwise operators: one row a function. Formulas and derivatives are in kernels/scalar.h.
+#include "runtime/ops/elementwise.h"
+
+#include <algorithm>
+
+namespace whence {
+namespace {
+
+constexpr const char* unary_names[] = {"identity", "relu", "gelu", "gelu_tanh", "gelu_quick", "tanh"};
+constexpr const char* binary_names[] = {"add", "sub", "mul"};
+
+RowFlow all_by_row(const Shape& s, unsigned inputs, unsigned zero) {
+  if (!has_rows(s)) return {};
+  return {RowFlow::by_row, inputs, zero, false, 1, 0};
+}
+
+struct UnaryGrad final : Op {
+  explicit UnaryGrad(k::Unary function) : f(function) {}
+  std::string_view kind() const override { return "unary_bwd"; }
+  std::string detail() const override { return unary_names[int(f)]; }
+  std::vector<Type> infer(std::span<const Type> in) const override { return {in[1]}; }
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
+    on(s, [&](auto& q) { k::unary_bwd(q, f, in[0].in(), in[1].in(), in[0].count(), out[0].out()); });
+  }
+  RowFlow row_flow(std::span<const Type> in) const override { return all_by_row(in[0].shape, 3, 2); }
+  int may_overwrite() const override { return 1; }
+  k::Unary f;
+};
+
+struct Affine final : Op {
+  Affine(real scale_, real shift_) : factor(scale_), shift(shift_) {}
+  std::string_view kind() const override { return "affine"; }
+  std::string detail() const override { return fmt::format("{} x + {}", factor, shift); }
+  std::vector<Type> infer(std::span<const Type> in) const override {
+    expect_real(kind(), in);
+    return {in[0]};
+  }
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
+    on(s, [&](auto& q) { k::affine(q, in[0].in(), factor, shift, in[0].count(), out[0].out()); });
+  }
+  Values vjp(const Emit&, std::span<const Value> dy) const override {
+    return {emit<Affine>({dy[0]}, factor, real(0))};
+  }
+  RowFlow row_flow(std::span<const Type> in) const override {
+    return all_by_row(in[0].shape, 1, shift == 0 ? 1 : 0);
+  }
+  int may_overwrite() const override { return 0; }
+  real factor, shift;
+};
+
+Shape broadcast_shape(std::string_view kind, const Shape& a, const Shape& b) {
+  Shape out = a.rank() >= b.rank() ? a : b;
+  for (int i = 1; i <= std::min(a.rank(), b.rank()); ++i) {
+    if (a[-i] != b[-i] && a[-i] != 1 && b[-i] != 1)
+      fail_shape("{}: shapes {} and {} do not broadcast", kind, to_string(a), to_string(b));
+    out[out.rank() - i] = a[-i] == 1 ? b[-i] : a[-i];
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string_view UnaryOp::kind() const { return unary_names[int(f)]; }
+
+std::vector<Type> UnaryOp::infer(std::span<const Type> in) const {
+  expect_real(kind(), in);
+  return {in[0]};
+}
+
+void UnaryOp::run(Stream& s, std::span<const View> in, std::span<const View> out) const {
+  on(s, [&](auto& q) { k::unary(q, f, in[0].in(), in[0].count(), out[0].out()); });
+}
+
+Values UnaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
+  return {emit<UnaryGrad>({e.in(0), dy[0]}, f)};
+}
+
+// Every function here maps 0 to 0, so a zero row stays zero.
+RowFlow UnaryOp::row_flow(std::span<const Type> in) const { return all_by_row(in[0].shape, 1, 1); }
+
+std::string_view BinaryOp::kind() const { return binary_names[int(f)]; }
+
+std::vector<Type> BinaryOp::infer(std::span<const Type> in) const {
+  expect_real(kind(), in);
+  return {Type{broadcast_shape(kind(), in[0].shape, in[1].shape)}};
+}
+
+void BinaryOp::run(Stream& s, std::span<const View> in, std::span<const View> out) const {
+  k::Broadcast space;
+  const Shape& y = out[0].shape();
+  const auto steps = [](const Shape& x, std::array<int64_t, 5>& step) {
+    int64_t stride = 1;
+    for (int i = 1; i <= x.rank(); ++i) {
+      if (x[-i] != 1) step[size_t(5 - i)] = stride;
+      stride *= x[-i];
+    }
+  };
+  for (int i = 1; i <= y.rank(); ++i) space.size[size_t(5 - i)] = y[-i];
+  steps(in[0].shape(), space.a);
+  steps(in[1].shape(), space.b);
+  on(s, [&](auto& q) { k::binary(q, f, in[0].in(), in[1].in(), space, out[0].out()); });
+}
+
+Values BinaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
+  if (f != k::Binary::mul)
+    return {dy[0], f == k::Binary::add ? dy[0] : e.wants(1) ? scale(dy[0], -1) : Value{}};
+  return {e.wants(0) ? mul(dy[0], e.in(1)) : Value{}, e.wants(1) ? mul(dy[0], e.in(0)) : Value{}};
+}
+
+RowFlow BinaryOp::row_flow(std::span<const Type> in) const {
+  const Shape y = broadcast_shape(kind(), in[0].shape, in[1].shape);
+  if (!has_rows(y)) return {};
+  RowFlow flow{RowFlow::by_row, 0, 0, f == k::Binary::mul, 1, 0};
+  for (unsigned i = 0; i < 2; ++i) {
+    const Shape& x = in[i].shape;
+    if (x.rank() == y.rank() && x[1] == y[1]) flow.rows |= 1u << i;
+  }
+  // A product is zero where one factor is; a sum of two rowed operands where both are.
+  if (f == k::Binary::mul || flow.rows == 3) flow.zero = flow.rows;
+  return flow.rows ? flow : RowFlow{};
+}
+
+Value relu(Value x) { return emit<UnaryOp>({x}, k::Unary::relu); }
+Value gelu(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu); }
+Value gelu_tanh(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu_tanh); }
+Value gelu_quick(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu_quick); }
+Value tanh(Value x) { return emit<UnaryOp>({x}, k::Unary::tanh); }
+Value affine(Value x, real factor, real shift) { return emit<Affine>({x}, factor, shift); }
+Value add(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::add); }
+Value sub(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::sub); }
+Value mul(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::mul); }
+
+}  // namespace whence

@@ -1,0 +1,51 @@
+// The ops behind linear(): as written in a graph, and as a plan runs them.
+#pragma once
+
+#include "kernels/product.h"
+#include "runtime/ops/op_common.h"
+
+namespace whence {
+
+// y[..., o] = sum_c x[..., c] w[o, c] + bias[o]. Inputs x, w, and bias where there is one.
+struct Linear final : Op {
+  std::string_view kind() const override { return "linear"; }
+  std::vector<Type> infer(std::span<const Type> in) const override;
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
+  Values vjp(const Emit& e, std::span<const Value> dy) const override;
+  RowFlow row_flow(std::span<const Type> in) const override;
+};
+
+// dx[..., c] = sum_o dy[..., o] w[o, c]. Inputs dy, w.
+struct LinearGrad final : Op {
+  std::string_view kind() const override { return "linear_bwd"; }
+  std::vector<Type> infer(std::span<const Type> in) const override;
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
+  RowFlow row_flow(std::span<const Type> in) const override;
+};
+
+// A weight [O, C] in the panels that PackedProduct reads; `transposed`: summed over O instead of C.
+struct Pack final : Op {
+  explicit Pack(bool over_outputs) : transposed(over_outputs) {}
+  std::string_view kind() const override { return "pack"; }
+  std::string detail() const override { return transposed ? "transposed" : ""; }
+  std::vector<Type> infer(std::span<const Type> in) const override;
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
+  bool transposed;
+};
+
+// y = activation(x packed^T + bias) + residual. Inputs x, packed, then bias and residual where present.
+struct PackedProduct final : Op {
+  PackedProduct(std::string_view origin, int64_t outputs) : origin_kind(origin), n(outputs) {}
+  std::string_view kind() const override { return origin_kind; }
+  std::string detail() const override;
+  std::vector<Type> infer(std::span<const Type> in) const override;
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
+  double flops(std::span<const Type> in, std::span<const Type> out) const override;
+  int may_overwrite() const override { return residual ? 2 + bias : -1; }
+  std::string_view origin_kind;  // "linear" or "linear_bwd"
+  int64_t n;                     // columns of y
+  bool bias = false, residual = false;
+  k::Unary activation = k::Unary::identity;
+};
+
+}  // namespace whence

@@ -1,0 +1,289 @@
+#include "runtime/plan_impl.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cfenv>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+
+#include "runtime/text.h"
+
+namespace whence {
+
+namespace {
+
+int default_threads() {
+  if (const char* text = std::getenv("WHENCE_THREADS")) {
+    int n = 0;
+    const char* end = text + std::strlen(text);
+    if (const auto [p, e] = std::from_chars(text, end, n); e == std::errc() && p == end && n > 0) return n;
+    fail_usage("WHENCE_THREADS is '{}', a whole number of at least 1 is needed", printable(text));
+  }
+  return std::max(1, omp_get_num_procs());
+}
+
+// Results must not depend on the caller's rounding mode.
+class DefaultRounding {
+ public:
+  DefaultRounding() {
+    std::fegetenv(&saved_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~DefaultRounding() { std::fesetenv(&saved_); }
+
+ private:
+  std::fenv_t saved_;
+};
+
+// Marks a plan as running; a second call meanwhile is refused.
+class Running {
+ public:
+  explicit Running(std::atomic_flag& flag) : flag_(flag) {
+    if (flag_.test_and_set())
+      fail(ErrorKind::state, ErrorCode::busy, "the plan is busy: another thread is running it");
+  }
+  ~Running() { flag_.clear(); }
+
+ private:
+  std::atomic_flag& flag_;
+};
+
+}  // namespace
+
+Plan::Impl::Impl(const Values& keep, const Options& options) : asked(keep) {
+  program = extract(keep, options.given);
+  if (!options.keep_rows_whole) program = restrict_rows(std::move(program));
+  program = pack_products(merge_attention(std::move(program)));
+  stream.backend = cpu::Stream{options.threads > 0 ? options.threads : default_threads()};
+  number_slots();
+  place_slots();
+}
+
+void Plan::Impl::number_slots() {
+  const Graph& g = *program.graph;
+  const auto read = readers(program);
+  for (int n = 0; n < g.size(); ++n) {
+    const Node& nd = g.node(n);
+    Step step{n, nd.stage, {}, {}, {}, {}};
+    for (Value v : nd.in) step.in.push_back(slot(v));
+    for (int o = 0; o < int(nd.out.size()); ++o) {
+      const Value v{program.graph.get(), n, o};
+      const bool used = read.contains(v) || !nd.op;
+      step.out.push_back(used ? int(slots.size()) : -1);
+      if (!used) continue;
+      slots_of[v] = int(slots.size());
+      slots.push_back({v, -1, 0, {}});
+    }
+    if (!nd.op) continue;
+    if (std::all_of(step.out.begin(), step.out.end(), [](int s) { return s < 0; })) continue;
+    (nd.stage == Stage::weights ? weight_steps : steps).push_back(std::move(step));
+  }
+  std::stable_sort(steps.begin(), steps.end(),
+                   [](const Step& a, const Step& b) { return a.stage < b.stage; });
+  data_steps = int(std::count_if(steps.begin(), steps.end(), [](const Step& s) { return s.stage == Stage::data; }));
+}
+
+void Plan::Impl::place_slots() {
+  const int end = int(steps.size());
+  const auto new_buffer = [&](int s, int first, int last) {
+    slots[size_t(s)].buffer = int(buffers.size());
+    buffers.push_back({slots[size_t(s)].value.type().bytes(), first, last, 0});
+  };
+  // pinned: the address must keep its content beyond the last reader in this order
+  std::vector<bool> pinned(slots.size(), false);
+  std::vector<int> last_read(slots.size(), -1);
+  for (size_t s = 0; s < slots.size(); ++s) {
+    const Node& nd = node(slots[s].value.node);
+    if (!nd.op && nd.stage != Stage::weights) {
+      new_buffer(int(s), -1, end);
+      pinned[s] = true;
+    }
+  }
+  for (Value v : program.kept) pinned[size_t(slot(v))] = true;
+  for (int i = 0; i < end; ++i)
+    for (int s : steps[size_t(i)].in) {
+      last_read[size_t(s)] = i;
+      // backward() may run again without forward(): what it reads from the data stage stays.
+      if (i >= data_steps && node(slots[size_t(s)].value.node).stage == Stage::data) pinned[size_t(s)] = true;
+    }
+  for (int i = 0; i < end; ++i) {
+    Step& step = steps[size_t(i)];
+    const Op& op = *node(step.node).op;
+    std::vector<Type> types;
+    for (int s : step.in) types.push_back(slots[size_t(s)].value.type());
+    for (size_t o = 0; o < step.out.size(); ++o) {
+      const int s = step.out[o];
+      if (s < 0) continue;
+      Slot& out = slots[size_t(s)];
+      const auto share = [&](int source, size_t offset) {
+        out.buffer = slots[size_t(source)].buffer;
+        out.offset = slots[size_t(source)].offset + offset;
+      };
+      const int64_t alias = o == 0 ? op.alias_offset(types) : -1;
+      const int over = o == 0 ? op.may_overwrite() : -1;
+      if (alias >= 0 && slots[size_t(step.in[0])].buffer >= 0) {
+        share(step.in[0], size_t(alias) * size_of(out.value.type().dtype));
+        step.alias = true;
+      } else if (over >= 0 && slots[size_t(step.in[size_t(over)])].buffer >= 0 &&
+                 types[size_t(over)].bytes() == out.value.type().bytes() &&
+                 buffers[size_t(slots[size_t(step.in[size_t(over)])].buffer)].last == i &&
+                 std::count(step.in.begin(), step.in.end(), step.in[size_t(over)]) == 1) {
+        share(step.in[size_t(over)], 0);
+      } else {
+        new_buffer(s, i, i);
+      }
+      Lifetime& life = buffers[size_t(out.buffer)];
+      life.last = std::max(life.last, pinned[size_t(s)] ? end : last_read[size_t(s)]);
+    }
+  }
+  arena_bytes = place(buffers);
+  memory = Tensor(Type{{int64_t(arena_bytes / sizeof(real))}});
+}
+
+void Plan::Impl::make_views() {
+  const auto view = [&](int s) {
+    if (s < 0) return View{};
+    Slot& at = slots[size_t(s)];
+    char* base = static_cast<char*>(memory.data());
+    if (at.buffer < 0) return View{at.tensor.data(), at.value.type()};
+    return View{base + buffers[size_t(at.buffer)].offset + at.offset, at.value.type()};
+  };
+  for (Step& step : steps) {
+    step.in_views.clear();
+    step.out_views.clear();
+    for (int s : step.in) step.in_views.push_back(view(s));
+    for (size_t o = 0; o < step.out.size(); ++o) {
+      View v = view(step.out[o]);
+      if (!v.data) v.type = node(step.node).out[o];
+      step.out_views.push_back(v);
+    }
+  }
+}
+
+std::string Plan::Impl::key(Value v) const {
+  const Node& nd = node(v.node);
+  if (!nd.op) return nd.name;
+  std::string text = fmt::format("{}({}){}[", nd.op->kind(), nd.op->detail(), to_string(v.shape()));
+  for (Value in : nd.in) text += key(in) + ",";
+  return text + "]";
+}
+
+void Plan::Impl::compute_weights(const Weights& weights) {
+  std::vector<std::string> missing, misshapen;
+  for (Slot& s : slots) {
+    const Node& nd = node(s.value.node);
+    if (nd.op || !nd.weight || nd.stage != Stage::weights) continue;
+    auto it = weights.tensors.find(nd.name);
+    if (it == weights.tensors.end())
+      missing.push_back(nd.name);
+    else if (it->second.type() != s.value.type())
+      misshapen.push_back(fmt::format("{} is {}, {} is needed", nd.name, to_string(it->second.shape()),
+                                      to_string(s.value.shape())));
+    else
+      s.tensor = it->second;
+  }
+  if (!missing.empty() || !misshapen.empty())
+    fail(ErrorKind::name, ErrorCode::keys, "the weights do not fit the model: {} missing{}{}; {} of another shape{}{}",
+         missing.size(), missing.empty() ? "" : " ", listing(missing), misshapen.size(),
+         misshapen.empty() ? "" : " ", listing(misshapen));
+  for (const Step& step : weight_steps) {
+    // Every op that runs in this stage has one output.
+    Slot& out = slots[size_t(step.out[0])];
+    out.tensor = weights.derived->get(key(out.value), out.value.type(), [&](Tensor& fresh) {
+      std::vector<View> in;
+      for (int s : step.in) in.push_back({slots[size_t(s)].tensor.data(), slots[size_t(s)].value.type()});
+      const Op& op = *node(step.node).op;
+      std::vector<Type> types;
+      for (const View& v : in) types.push_back(v.type);
+      const View to{fresh.data(), out.value.type()};
+      if (const int64_t offset = op.alias_offset(types); offset >= 0)
+        std::memcpy(to.data, in[0].in() + offset, to.type.bytes());
+      else
+        op.run(stream, in, {&to, 1});
+    });
+  }
+}
+
+void Plan::Impl::run(Stage stage) {
+  const Running guard(running);
+  if (!bound && std::any_of(slots.begin(), slots.end(), [](const Slot& s) { return s.buffer < 0; }))
+    fail_usage("the plan has weights but none are bound: call bind first");
+  if (!bound) make_views();
+  const DefaultRounding rounding;
+  const int from = stage == Stage::data ? 0 : data_steps;
+  const int to = stage == Stage::data ? data_steps : int(steps.size());
+  for (int i = from; i < to; ++i) {
+    const Step& step = steps[size_t(i)];
+    if (!step.alias) node(step.node).op->run(stream, step.in_views, step.out_views);
+  }
+}
+
+std::shared_ptr<DerivedCache> make_derived_cache() { return std::make_shared<DerivedCache>(); }
+
+Plan::Plan(const Values& keep, Options options) : impl_(std::make_unique<Impl>(keep, options)) {}
+Plan::Plan(Plan&&) noexcept = default;
+Plan& Plan::operator=(Plan&&) noexcept = default;
+Plan::~Plan() = default;
+
+void Plan::bind(const Weights& weights) {
+  const Running guard(impl_->running);
+  const DefaultRounding rounding;
+  impl_->compute_weights(weights);
+  impl_->make_views();
+  impl_->bound = true;
+}
+
+std::span<real> Plan::input(Value input) {
+  auto it = impl_->program.inputs.find(input);
+  if (it == impl_->program.inputs.end())
+    fail(ErrorKind::name, ErrorCode::keys, "nothing that the plan keeps depends on the input '{}'",
+         input ? input.graph->node(input).name : "");
+  const Slot& s = impl_->slots[size_t(impl_->slot(it->second))];
+  if (s.buffer < 0) fail_usage("'{}' is a weight: it is set by bind", impl_->node(it->second.node).name);
+  char* base = static_cast<char*>(impl_->memory.data()) + impl_->buffers[size_t(s.buffer)].offset;
+  return {reinterpret_cast<real*>(base), size_t(s.value.shape().count())};
+}
+
+void Plan::set(Value at, const Tensor& value) {
+  if (value.type() != at.type())
+    fail_shape("'{}' has shape {}, a tensor of shape {} was given", at.graph->node(at).name,
+               to_string(at.shape()), to_string(value.shape()));
+  std::memcpy(input(at).data(), value.data(), value.type().bytes());
+}
+
+void Plan::forward() { impl_->run(Stage::data); }
+void Plan::backward() { impl_->run(Stage::seed); }
+
+std::span<const real> Plan::view(Value kept) const {
+  const Slot& s = impl_->slots[size_t(impl_->kept_slot(kept))];
+  const char* at = s.buffer < 0 ? static_cast<const char*>(s.tensor.data())
+                                : static_cast<const char*>(impl_->memory.data()) +
+                                      impl_->buffers[size_t(s.buffer)].offset + s.offset;
+  return {reinterpret_cast<const real*>(at), size_t(s.value.shape().count())};
+}
+
+Tensor Plan::get(Value kept) const { return Tensor::of(kept.shape(), view(kept)); }
+
+size_t Plan::bytes() const { return impl_->arena_bytes; }
+
+size_t Plan::derived_bytes() const {
+  size_t n = 0;
+  for (const Slot& s : impl_->slots)
+    if (s.buffer < 0 && impl_->node(s.value.node).op) n += s.value.type().bytes();
+  return n;
+}
+
+int Plan::steps(Stage stage) const {
+  if (stage == Stage::weights) return int(impl_->weight_steps.size());
+  const int total = int(impl_->steps.size());
+  return stage == Stage::data ? impl_->data_steps : total - impl_->data_steps;
+}
+
+int Plan::steps(std::string_view kind) const {
+  return int(std::count_if(impl_->steps.begin(), impl_->steps.end(),
+                           [&](const Step& s) { return impl_->node(s.node).op->kind() == kind; }));
+}
+
+}  // namespace whence

@@ -1,0 +1,85 @@
+// The inside of a Plan.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <mutex>
+
+#include "runtime/arena.h"
+#include "runtime/check.h"
+#include "runtime/passes/program.h"
+#include "runtime/stream.h"
+#include "whence/plan.h"
+
+namespace whence {
+
+// Tensors by a key that spells out how they were computed from named weights. Entries die with their last plan.
+class DerivedCache {
+ public:
+  template <class Compute>
+  Tensor get(const std::string& key, Type type, Compute compute) {
+    const std::lock_guard lock(mutex_);
+    std::weak_ptr<void>& slot = entries_[key];
+    if (auto memory = slot.lock()) return Tensor(type, memory);
+    Tensor fresh(type);
+    compute(fresh);
+    slot = std::shared_ptr<void>(fresh.share());
+    return fresh;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::weak_ptr<void>> entries_;
+};
+
+struct Step {
+  int node;
+  Stage stage;
+  std::vector<int> in, out;  // slots; -1: an output that nobody reads
+  std::vector<View> in_views, out_views;
+  bool alias = false;  // its output is its input's memory: nothing runs
+};
+
+struct Slot {
+  Value value;
+  int buffer = -1;     // in the arena; -1: a tensor of the weights stage
+  size_t offset = 0;   // inside the buffer
+  Tensor tensor;       // weights stage
+};
+
+struct Plan::Impl {
+  Impl(const Values& keep, const Options& options);
+  void number_slots();
+  void place_slots();
+  void make_views();
+  void run(Stage stage);
+  std::string key(Value v) const;
+  void compute_weights(const Weights& weights);
+
+  const Node& node(int n) const { return program.graph->node(n); }
+  int slot(Value v) const {
+    auto it = slots_of.find(v);
+    WHENCE_ASSERT(it != slots_of.end());
+    return it->second;
+  }
+  int kept_slot(Value kept) const {
+    for (size_t i = 0; i < asked.size(); ++i)
+      if (asked[i] == kept) return slot(program.kept[i]);
+    fail(ErrorKind::name, ErrorCode::keys, "the plan was not asked to keep '{}'", kept ? kept.graph->node(kept).name : "");
+  }
+
+  Values asked;
+  Program program;
+  Stream stream;
+  std::vector<Step> weight_steps, steps;  // steps: data stage, then seed stage
+  int data_steps = 0;
+  std::vector<Slot> slots;
+  std::map<Value, int> slots_of;
+  std::vector<Lifetime> buffers;
+  Tensor memory;  // the arena
+  size_t arena_bytes = 0;
+  bool bound = false;
+  std::atomic_flag running = ATOMIC_FLAG_INIT;
+};
+
+}  // namespace whence

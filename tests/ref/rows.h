@@ -1,0 +1,55 @@
+// Row operations and activations as plain loops in double.
+#pragma once
+
+#include "kernels/scalar.h"
+#include "tests/ref/arrays.h"
+
+namespace whence::ref {
+
+inline Doubles layer_norm(const Doubles& x, const Doubles& weight, const Doubles& bias, double e,
+                          size_t rows, size_t cols) {
+  Doubles y(x.size());
+  for (size_t r = 0; r < rows; ++r) {
+    const double* row = x.data() + r * cols;
+    double mean = 0, var = 0;
+    for (size_t c = 0; c < cols; ++c) mean += row[c] / double(cols);
+    for (size_t c = 0; c < cols; ++c) var += (row[c] - mean) * (row[c] - mean) / double(cols);
+    for (size_t c = 0; c < cols; ++c) {
+      y[r * cols + c] = (row[c] - mean) / std::sqrt(var + e) * weight[c] + bias[c];
+    }
+  }
+  return y;
+}
+
+inline Doubles log_softmax(const Doubles& x, size_t rows, size_t cols) {
+  Doubles y(x.size());
+  for (size_t r = 0; r < rows; ++r) {
+    const double* row = x.data() + r * cols;
+    double top = row[0], sum = 0;
+    for (size_t c = 0; c < cols; ++c) top = std::max(top, row[c]);
+    for (size_t c = 0; c < cols; ++c) sum += std::exp(row[c] - top);
+    for (size_t c = 0; c < cols; ++c) y[r * cols + c] = row[c] - top - std::log(sum);
+  }
+  return y;
+}
+
+inline Doubles softmax(const Doubles& x, size_t rows, size_t cols) {
+  Doubles y = log_softmax(x, rows, cols);
+  for (double& v : y) v = std::exp(v);
+  return y;
+}
+
+inline double unary(k::Unary f, double x) {
+  switch (f) {
+    case k::Unary::identity: return x;
+    case k::Unary::relu: return x > 0 ? x : 0;
+    case k::Unary::gelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case k::Unary::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case k::Unary::gelu_quick: return x / (1 + std::exp(-1.702 * x));
+    case k::Unary::tanh: return std::tanh(x);
+  }
+  return x;
+}
+
+}  // namespace whence::ref
