@@ -23,7 +23,7 @@ class Canvas {
   int size() const { return size_; }
   Colour& at(int column, int row) { return pixels_[size_t(row) * size_t(size_) + size_t(column)]; }
 
-  // Mixes `colour_at(x, y, colour)` in where it returns true, sampled 4 x 4 times per pixel, inside
+  // Mixes `colour_at(x, y, colour)` in where it returns true, sampled 3 x 3 times per pixel, inside
   // the box around (cx, cy). `covered(column, row, share)` hears of every pixel that was touched.
   template <class ColourAt, class Covered>
   void draw(double cx, double cy, double reach, double opacity, ColourAt colour_at,
@@ -55,36 +55,34 @@ class Canvas {
   }
 
  private:
-  static constexpr int samples = 4;
+  static constexpr int samples = 3;
   int first_pixel(double x) const { return std::clamp(int(std::floor(x * size_)), 0, size_ - 1); }
   int last_pixel(double x) const { return first_pixel(x); }
   int size_;
   std::vector<Colour> pixels_;
 };
 
-// Smooth noise in [0, 1]: random values on a lattice, blended with the smoothstep polynomial.
+// Smooth noise on the unit square: a lattice of `cells` x `cells` random values in [0, 1], blended
+// with the smoothstep polynomial.
 class Noise {
  public:
-  explicit Noise(uint64_t key) : key_(key) {}
+  Noise(int cells, Stream& stream) : cells_(cells) {
+    for (int i = 0; i < (cells + 1) * (cells + 1); ++i) values_.push_back(stream.uniform());
+  }
   double operator()(double x, double y) const {
-    const double fx = std::floor(x), fy = std::floor(y);
-    const double u = smooth(x - fx), v = smooth(y - fy);
-    const auto row = [&](double ly) {
-      const double a = lattice(fx, ly), b = lattice(fx + 1, ly);
-      return a + u * (b - a);
-    };
-    const double top = row(fy), bottom = row(fy + 1);
-    return top + v * (bottom - top);
+    const int column = int(x * cells_), row = int(y * cells_);
+    const double u = smooth(x * cells_ - column), v = smooth(y * cells_ - row);
+    const double* top = &values_[size_t(row * (cells_ + 1) + column)];
+    const double* bottom = top + cells_ + 1;
+    const double above = top[0] + u * (top[1] - top[0]);
+    const double below = bottom[0] + u * (bottom[1] - bottom[0]);
+    return above + v * (below - above);
   }
 
  private:
   static double smooth(double t) { return t * t * (3 - 2 * t); }
-  double lattice(double x, double y) const {
-    const uint64_t cell =
-        uint64_t(int64_t(x)) * 0x9e3779b97f4a7c15u ^ uint64_t(int64_t(y)) * 0xc2b2ae3d27d4eb4fu;
-    return double(mix(cell ^ key_) >> 11) * 0x1p-53;
-  }
-  uint64_t key_;
+  int cells_;
+  std::vector<double> values_;
 };
 
 Colour random_colour(Stream& stream) {
@@ -100,11 +98,11 @@ void draw_ground(Canvas& canvas, Stream& stream) {
   const double angle = stream.uniform(), frequency = stream.uniform(2, 9);
   const double phase = stream.uniform(), depth = stream.uniform(0.15, 0.4);
   const double cx = cosine(angle), cy = sine(angle), bend = stream.uniform(0, 0.12);
-  const Noise noise(stream.bits());
+  const Noise coarse(4, stream), fine(11, stream);
   for (int row = 0; row < canvas.size(); ++row) {
     for (int column = 0; column < canvas.size(); ++column) {
       const double x = (column + 0.5) / canvas.size(), y = (row + 0.5) / canvas.size();
-      const double cloud = 0.6 * noise(4 * x, 4 * y) + 0.4 * noise(11 * x + 50, 11 * y + 50);
+      const double cloud = 0.6 * coarse(x, y) + 0.4 * fine(x, y);
       const double along = cx * (x - 0.5) + cy * (y - 0.5);
       const double across = cx * (y - 0.5) - cy * (x - 0.5) + bend * (cloud - 0.5) * 2;
       double mixture = cloud;

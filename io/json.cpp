@@ -72,14 +72,15 @@ class TreeBuilder {
   std::string key_;
 };
 
-// The library's sentence without the text it quotes from the file.
+// The library's sentence without the text it quotes from the file:
+// "... - unexpected <token>; expected <tokens>" or "... - <what>; last read: '<text>'; ...".
 std::string cause(std::string_view message) {
-  if (const size_t at = message.rfind("; expected "); at != message.npos)
-    return std::string(message.substr(at + 2));
   if (message.find("number overflow") != message.npos) return "number is too large";
   const size_t begin = message.find(" - ");
   if (begin == message.npos) return "syntax error";
-  std::string_view rest = message.substr(begin + 3);
+  const std::string_view rest = message.substr(begin + 3);
+  const size_t expected = rest.starts_with("unexpected ") ? rest.find("; expected ") : rest.npos;
+  if (expected != rest.npos) return std::string(rest.substr(expected + 2));
   return std::string(rest.substr(0, rest.find("; last read")));
 }
 

@@ -85,8 +85,8 @@ void append_legend(Image& image, double low, double high) {
   const int width = image.width;
   const int scale = std::clamp(width / 320, 1, 8);
   const int margin = std::min(5 * scale, width / 8);
-  const int bar_height = (width < 60 ? 4 : 9) * scale, top = image.height + margin;
-  const auto text = labels(low, high, width < 60 ? 0 : (width * 3 / 5 - 2 * margin) / scale);
+  const auto text = labels(low, high, (width * 3 / 5 - 2 * margin) / scale);
+  const int bar_height = (text[0].empty() ? 4 : 9) * scale, top = image.height + margin;
   image.height += bar_height + 2 * margin;
   image.rgb.resize(size_t(width) * size_t(image.height) * 3);
   fill(image, 0, top - margin, width, image.height, paper);

@@ -6,7 +6,7 @@
 namespace whence {
 
 // Extends `image` downwards by a bar of all colours with `low` and `high` at its ends. Labels shrink
-// with the image: numbers with words, numbers alone, and below 60 pixels of width the bar alone.
+// with the image: numbers with words, numbers alone, and below 84 pixels of width the bar alone.
 void append_legend(Image& image, double low, double high);
 
 }  // namespace whence

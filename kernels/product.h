@@ -40,7 +40,7 @@ struct Axis {
 // The letters of a two-operand einsum by role. `loops` are in the result and in one or both
 // operands; `rows` in a and c; `cols` in b and c; `sums` in a and b.
 struct Contraction {
-  static constexpr int max_groups = 4;
+  static constexpr int max_groups = 5;  // one for each axis a tensor can have
   struct Role {
     std::array<Axis, max_groups> axes{};
     int count = 0;

@@ -24,12 +24,14 @@ struct RandomKey {
 };
 
 // The generator itself: ten rounds of two 32 x 32 bit products each.
+inline constexpr uint32_t philox_m0 = 0xD2511F53, philox_m1 = 0xCD9E8D57;  // multipliers
+inline constexpr uint32_t philox_w0 = 0x9E3779B9, philox_w1 = 0xBB67AE85;  // added to the key
 inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
-    const uint64_t a = uint64_t{0xD2511F53} * counter[0], b = uint64_t{0xCD9E8D57} * counter[2];
+    const uint64_t a = uint64_t{philox_m0} * counter[0], b = uint64_t{philox_m1} * counter[2];
     counter = {uint32_t(b >> 32) ^ counter[1] ^ key[0], uint32_t(b),
                uint32_t(a >> 32) ^ counter[3] ^ key[1], uint32_t(a)};
-    key = {key[0] + 0x9E3779B9u, key[1] + 0xBB67AE85u};
+    key = {key[0] + philox_w0, key[1] + philox_w1};
   }
   return counter;
 }

@@ -94,7 +94,7 @@ inline T unary_slope(T x) {
   }
   if constexpr (f == Unary::gelu_quick) {  // s + 1.702 x s (1 - s)
     const T s = sigmoid(M::constant(1.702) * x);
-    return s + M::constant(1.702) * x * s * (one - s);
+    return s + x * (s * (one - s)) * M::constant(1.702);
   }
   if constexpr (f == Unary::tanh) {
     const T t = M::tanh(x);

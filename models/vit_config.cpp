@@ -194,6 +194,11 @@ void check_vit_config(const ViTConfig& c, const std::string& where) {
   if (!(c.norm_epsilon > 0 && c.norm_epsilon < 1))
     fail(ErrorKind::file, ErrorCode::format, "{}: epsilon {} does not lie between 0 and 1", where,
          double(c.norm_epsilon));
+  if (c.pooling == Pooling::token && !c.class_token)
+    unsupported("{}: no class token, and no norm after a mean (fc_norm): what the head reads is not "
+                "known", where);
+  if (c.pooling == Pooling::mean && c.distilled)
+    unsupported("{}: a distillation token with mean pooling is not supported", where);
   vit_parameter_count(c);
 }
 

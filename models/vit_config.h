@@ -9,6 +9,7 @@
 
 #include "io/json.h"
 #include "models/vit_layouts.h"
+#include "whence/model.h"
 #include "whence/vit.h"
 
 namespace whence {
@@ -38,9 +39,6 @@ ViTFacts vit_facts_from_name(std::string_view architecture);
 struct ViTSizes {
   ViTConfig stored;  // as the checkpoint's tensors are
   ViTConfig config;  // as the model shall run: another image size changes the position embedding
-};
-struct ImageSize {
-  int64_t height = 0, width = 0;
 };
 ViTSizes resolve_vit_sizes(const Checkpoint& checkpoint, const ViTLayout& layout,
                            const std::optional<ViTFacts>& facts,

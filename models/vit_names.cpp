@@ -76,7 +76,8 @@ void hugging_face_names(NameMap& map, const ViTConfig& config, const std::string
   const std::string layer = prefix + (v5 ? "layers.{i}." : "encoder.layer.{i}.");
   m.tensor(in + "cls_token", "embed.cls");
   // A DeiT classifier without a teacher's head has the token, and reads only the class token.
-  m.tensor(in + "distillation_token", config.distilled ? "embed.dist" : "embed.registers");
+  if (prefix == "deit.")
+    m.tensor(in + "distillation_token", config.distilled ? "embed.dist" : "embed.registers");
   m.tensor(in + "position_embeddings", "embed.pos");
   m.patch(in + "patch_embeddings.projection", config);
   m.layer(layer + "layernorm_before", "blocks.{i}.norm1");

@@ -28,6 +28,9 @@ Value Graph::append(Node node) {
 }
 
 Value Graph::input(std::string_view name_, Type type, Stage stage) {
+  if (stage == Stage::weights)
+    fail_usage("input '{}': inputs change with the data or with the seed; what changes with the weights is a weight",
+               printable(name_));
   Node n;
   n.out = {type};
   n.stage = stage;

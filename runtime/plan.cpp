@@ -59,6 +59,15 @@ Plan::Impl::Impl(const Values& keep, const Options& options) : asked(keep) {
   stream.backend = cpu::Stream{options.threads > 0 ? options.threads : default_threads()};
   number_slots();
   place_slots();
+  const auto is_weight = [&](const Slot& s) { return s.buffer < 0 && node(s.value.node).weight; };
+  if (std::none_of(slots.begin(), slots.end(), is_weight)) bind({});
+}
+
+void Plan::Impl::bind(const Weights& weights) {
+  const DefaultRounding rounding;
+  compute_weights(weights);
+  make_views();
+  bound = true;
 }
 
 void Plan::Impl::number_slots() {
@@ -123,13 +132,17 @@ void Plan::Impl::place_slots() {
       };
       const int64_t alias = o == 0 ? op.alias_offset(types) : -1;
       const int over = o == 0 ? op.may_overwrite() : -1;
+      const auto buffer_of = [&](int operand) { return slots[size_t(operand)].buffer; };
       if (alias >= 0 && slots[size_t(step.in[0])].buffer >= 0) {
         share(step.in[0], size_t(alias) * size_of(out.value.type().dtype));
         step.alias = true;
       } else if (over >= 0 && slots[size_t(step.in[size_t(over)])].buffer >= 0 &&
                  types[size_t(over)].bytes() == out.value.type().bytes() &&
                  buffers[size_t(slots[size_t(step.in[size_t(over)])].buffer)].last == i &&
-                 std::count(step.in.begin(), step.in.end(), step.in[size_t(over)]) == 1) {
+                 // another operand may be a part of the same memory
+                 std::count_if(step.in.begin(), step.in.end(), [&](int operand) {
+                   return buffer_of(operand) == buffer_of(step.in[size_t(over)]);
+                 }) == 1) {
         share(step.in[size_t(over)], 0);
       } else {
         new_buffer(s, i, i);
@@ -208,9 +221,7 @@ void Plan::Impl::compute_weights(const Weights& weights) {
 
 void Plan::Impl::run(Stage stage) {
   const Running guard(running);
-  if (!bound && std::any_of(slots.begin(), slots.end(), [](const Slot& s) { return s.buffer < 0; }))
-    fail_usage("the plan has weights but none are bound: call bind first");
-  if (!bound) make_views();
+  if (!bound) fail_usage("the plan has weights but none are bound: call bind first");
   const DefaultRounding rounding;
   const int from = stage == Stage::data ? 0 : data_steps;
   const int to = stage == Stage::data ? data_steps : int(steps.size());
@@ -229,10 +240,7 @@ Plan::~Plan() = default;
 
 void Plan::bind(const Weights& weights) {
   const Running guard(impl_->running);
-  const DefaultRounding rounding;
-  impl_->compute_weights(weights);
-  impl_->make_views();
-  impl_->bound = true;
+  impl_->bind(weights);
 }
 
 std::span<real> Plan::input(Value input) {

@@ -51,6 +51,7 @@ struct Plan::Impl {
   Impl(const Values& keep, const Options& options);
   void number_slots();
   void place_slots();
+  void bind(const Weights& weights);
   void make_views();
   void run(Stage stage);
   std::string key(Value v) const;

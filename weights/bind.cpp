@@ -3,26 +3,15 @@
 #include <set>
 
 #include "runtime/check.h"
-#include "weights/lists.h"
+#include "runtime/text.h"
 #include "weights/name_map.h"
 
 namespace whence {
 namespace {
 
-// Levenshtein distance, one row at a time.
-size_t distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
+// "1 tensor is", "3 tensors are"
+std::string counted(size_t n, std::string_view one, std::string_view more) {
+  return fmt::format("{} {}", n, n == 1 ? one : more);
 }
 
 struct Binding {
@@ -44,7 +33,6 @@ class Binder {
     complete();
     report();
     Weights weights;
-    for (const auto& [name, shape] : zeros_) weights.tensors[name] = Tensor(Type{shape, dtype_of<real>()});
     for (const auto& [tensor, bindings] : bindings_) read(*tensor, bindings, weights);
     for (const auto& [name, tensor] : weights.tensors) account_.parameters += tensor.shape().count();
     std::sort(account_.bound.begin(), account_.bound.end(),
@@ -60,7 +48,7 @@ class Binder {
       const NameRule* first = nullptr;
       bool wanted = false;
       for (const NameRule& rule : map_.rules) {
-        if (rule.pattern.empty() || (first && rule.pattern != first->pattern)) continue;
+        if (first && rule.pattern != first->pattern) continue;
         const auto captured = match_pattern(rule.pattern, t.name);
         if (!captured) continue;
         first = &rule;
@@ -99,21 +87,10 @@ class Binder {
     account_.skipped.push_back({t.stored, reason});
   }
 
-  // Every required tensor: bound, zero by a rule, or missing.
+  // Every required tensor: bound, or missing.
   void complete() {
-    for (const auto& [name, shape] : required_) {
-      if (owner_.contains(name)) continue;
-      const auto zero = std::find_if(map_.rules.begin(), map_.rules.end(), [&](const NameRule& r) {
-        return !r.zeros.empty() && match_pattern(r.canonical, name);
-      });
-      if (zero == map_.rules.end()) {
-        missing(name, shape);
-        continue;
-      }
-      zeros_.emplace(name, shape);
-      account_.bound.push_back({name, "(zeros: " + zero->zeros + ")", StoredDtype::f32,
-                                {shape.begin(), shape.end()}});
-    }
+    for (const auto& [name, shape] : required_)
+      if (!owner_.contains(name)) missing(name, shape);
     for (const auto& [tensor, bindings] : bindings_) check(*tensor, bindings[0]);
   }
 
@@ -122,7 +99,6 @@ class Binder {
     const std::string stored = from.rule ? from.stored : name;
     if (!missing_seen_.insert(stored).second) return;  // one fused tensor, several parts
     const Shape shown = from.rule ? stored_shape(*from.rule, shape) : shape;
-    if (missing_.empty()) first_missing_ = stored;
     missing_.push_back(stored);
     missing_shapes_.push_back(to_string(shown));
   }
@@ -145,20 +121,13 @@ class Binder {
   }
 
   // The stored name most like the first missing one, among those that nothing claimed.
-  std::string nearest() const {
-    constexpr size_t candidates = 1000, longest = 200;
-    const std::string* best = nullptr;
-    size_t least = 0, tried = 0;
-    for (const CheckpointTensor& t : checkpoint_.tensors()) {
-      if (bindings_.contains(&t) || t.name.size() > longest) continue;
-      if (++tried > candidates) break;
-      const size_t d = distance(first_missing_, t.name);
-      if (!best || d < least) {
-        best = &t.stored;
-        least = d;
-      }
-    }
-    return best && least <= std::max<size_t>(3, first_missing_.size() / 2) ? *best : "";
+  std::string nearest_unused() const {
+    constexpr size_t most_candidates = 1000;
+    std::vector<std::string> unused;
+    for (const CheckpointTensor& t : checkpoint_.tensors())
+      if (!bindings_.contains(&t) && unused.size() < most_candidates) unused.push_back(t.stored);
+    const std::vector<std::string> best = nearest(missing_.front(), unused, 1);
+    return best.empty() ? "" : best.front();
   }
 
   void report() {
@@ -170,7 +139,7 @@ class Binder {
       std::string text = fmt::format("{} missing: {}",
                                      counted(shown.size(), "tensor is", "tensors are"),
                                      first_ten(shown));
-      if (const std::string near = nearest(); !near.empty())
+      if (const std::string near = nearest_unused(); !near.empty())
         text += fmt::format("; nearest name in the file: '{}'", printable(near));
       parts.push_back(text);
     }
@@ -178,12 +147,12 @@ class Binder {
     if (!problems_.empty()) parts.push_back(first_ten(problems_));
     const bool refuse = !unexpected_.empty() && !options_.allow_unexpected;
     std::vector<std::string> names;
-    for (const CheckpointTensor* t : unexpected_) names.push_back(printable(t->stored));
+    for (const CheckpointTensor* t : unexpected_) names.push_back(t->stored);
     if (refuse)
       parts.push_back(fmt::format("{} inside layers that this architecture knows but not with these "
                                   "tensors: {}; this is another architecture",
                                   counted(names.size(), "tensor lies", "tensors lie"),
-                                  listed(names)));
+                                  listing(names)));
     if (!parts.empty()) {
       const bool shapes_only = !misshapen_.empty() && parts.size() == 1;
       fail(shapes_only ? ErrorKind::shape : ErrorKind::name,
@@ -240,17 +209,15 @@ class Binder {
   Account& account_;
   Bindings bindings_;
   std::map<std::string, const CheckpointTensor*> owner_;
-  std::map<std::string, Shape> zeros_;
   std::vector<const CheckpointTensor*> unexpected_;
   std::set<std::string> missing_seen_;
-  std::string first_missing_;
   std::vector<std::string> missing_, missing_shapes_, misshapen_, problems_;
 };
 
 }  // namespace
 
-Weights bind(const Checkpoint& checkpoint, const std::map<std::string, Shape>& required,
-             const NameMap& map, const BindOptions& options, Account& account) {
+Weights bind_weights(const Checkpoint& checkpoint, const std::map<std::string, Shape>& required,
+                     const NameMap& map, const BindOptions& options, Account& account) {
   account.checkpoint = checkpoint.name();
   for (const std::string& note : checkpoint.notes()) account.notes.push_back(note);
   return Binder(checkpoint, required, map, options, account).run();

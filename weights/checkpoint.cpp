@@ -5,7 +5,7 @@
 
 #include "io/json.h"
 #include "runtime/check.h"
-#include "weights/lists.h"
+#include "runtime/text.h"
 
 namespace whence {
 
@@ -23,7 +23,7 @@ constexpr int64_t max_index_bytes = int64_t(64) << 20;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string extension = it->path().extension().native();
-    const std::string name = printable(it->path().filename().native());
+    const std::string name = it->path().filename().native();
     for (const char* known : {".bin", ".pt", ".pth", ".th", ".ckpt", ".pdparams"})
       if (extension == known) pickles.push_back(name);
     if (extension == ".safetensors") safetensors.push_back(name);
@@ -34,13 +34,13 @@ constexpr int64_t max_index_bytes = int64_t(64) << 20;
   if (!safetensors.empty())
     fail(ErrorKind::file, ErrorCode::not_found,
          "{}: there is no model.safetensors in this folder; it holds {}: name the file", where,
-         listed(safetensors));
+         listing(safetensors));
   if (!pickles.empty())
     fail(ErrorKind::file, ErrorCode::not_found,
          "{}: there is no model.safetensors in this folder, only {}; pickle checkpoints can run "
          "programs and are not read: convert with torch.load(..., weights_only=True) and "
          "safetensors.torch.save_file",
-         where, listed(pickles));
+         where, listing(pickles));
   fail(ErrorKind::file, ErrorCode::not_found,
        "{}: there is no model.safetensors or model.safetensors.index.json in this folder", where);
 }
@@ -154,7 +154,7 @@ void Checkpoint::open_shards(const fs::path& path) {
   for (const CheckpointTensor& t : tensors_) {
     const TensorEntry& e = files_[t.file].entries()[t.entry];
     if (mapped(t)) total += e.end - e.begin;
-    else unmapped.push_back(printable(t.name));
+    else unmapped.push_back(t.name);
   }
   if (index.total_size && uint64_t(*index.total_size) != total)
     fail(ErrorKind::file, ErrorCode::format,
@@ -162,7 +162,7 @@ void Checkpoint::open_shards(const fs::path& path) {
          file, *index.total_size, total);
   if (!unmapped.empty())
     notes_.push_back(fmt::format("{} tensors of the shards are not in the index: {}",
-                                 unmapped.size(), listed(unmapped)));
+                                 unmapped.size(), listing(unmapped)));
 }
 
 void Checkpoint::sort_tensors() {

@@ -24,8 +24,6 @@ struct NameRule {
   // The shape in the checkpoint where it is not the canonical one (times `parts`): same elements in
   // the same order.
   std::optional<Shape> stored = {};
-  // No pattern: the canonical tensor is all zeros where the checkpoint lacks it, for this reason.
-  std::string zeros = {};
 };
 
 struct NameMap {
@@ -59,8 +57,8 @@ struct BindOptions {
 
 // Binds every tensor of `required` exactly once; every tensor of the checkpoint is bound or skipped
 // with a reason. Shapes are compared before any tensor is read.
-Weights bind(const Checkpoint& checkpoint, const std::map<std::string, Shape>& required,
-             const NameMap& map, const BindOptions& options, Account& account);
+Weights bind_weights(const Checkpoint& checkpoint, const std::map<std::string, Shape>& required,
+                     const NameMap& map, const BindOptions& options, Account& account);
 
 // 16 hex digits that depend on every name, shape and bit.
 std::string weights_digest(const std::map<std::string, Tensor>& tensors);

@@ -64,7 +64,7 @@ std::string fill_pattern(std::string_view pattern, const Captured& captured) {
 RuleFor rule_for(const NameMap& map, const std::string& canonical, const Checkpoint* checkpoint) {
   RuleFor first;
   for (const NameRule& rule : map.rules) {
-    if (rule.pattern.empty() || rule.canonical.empty()) continue;
+    if (rule.canonical.empty()) continue;
     const auto captured = match_pattern(rule.canonical, canonical);
     if (!captured) continue;
     RuleFor found{&rule, fill_pattern(rule.pattern, *captured)};

@@ -120,7 +120,7 @@ void unary_bwd(Stream& s, Unary f, const real* x, const real* dy, int64_t count,
 void affine(Stream& s, const real* x, real factor, real shift, int64_t count, real* y) {
   parallel_ranges(s, count, elements_per_thread, [&](int64_t begin, int64_t end) {
     each_vec(end - begin, [&](int64_t i, auto n) {
-      store(y + begin + i, load(x + begin + i, n) * splat(factor) + splat(shift), n);
+      store(y + begin + i, fma(load(x + begin + i, n), splat(factor), splat(shift)), n);
     });
   });
 }

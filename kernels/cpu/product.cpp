@@ -1,89 +1,137 @@
-// simple version
+// Products with packed weights and a fused epilogue.
+//
+// The right operand is packed once into panels of panel_width columns (32 floats with AVX-512), so
+// the inner loop streams it. Rows of the left operand are cut into chunks that stay in L2 while all
+// panels pass by; a panel is used by every tile of the chunk while it is in L2 itself. Threads get
+// contiguous ranges of (chunk, panel), chunk-major, cut between panels: never along the sum.
+//
+// Bytes: the left operand and the result once, the panels once per chunk (from L3 when they fit
+// there). Bound by the FMA units for m >= 14 or so; one row is bound by reading the weights.
 #include "kernels/product.h"
 
+#include <vector>
+
+#include "kernels/cpu/panel.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vec_math.h"
 
 namespace whence::k {
-using namespace cpu;
 namespace {
-real activate(Unary f, real x) {
+
+using namespace cpu;
+
+// Bytes of left operand that a chunk may have: half of a common L2.
+constexpr int64_t chunk_bytes = 512 * 1024;
+// Multiply-adds that are worth a thread: about 10 microseconds of reading weights.
+constexpr int64_t work_per_thread = 1 << 18;
+
+template <Unary f>
+void finish(const real* sums, int64_t rows, int64_t width, const Epilogue& e, int64_t column,
+            real* c, int64_t c_stride) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t at = i * c_stride + column;
+    each_vec(width, [&](int64_t j, auto n) {
+      Vec x = load(sums + i * panel_width + j);
+      if (e.bias) x += load(e.bias + column + j, n);
+      x = unary_value<f>(x);
+      if (e.residual) x += load(e.residual + at + j, n);
+      store(c + at + j, x, n);
+    });
+  }
+}
+
+using Finish = void (*)(const real*, int64_t, int64_t, const Epilogue&, int64_t, real*, int64_t);
+
+Finish finish_for(Unary f) {
   switch (f) {
-    case Unary::identity: return x;
-    case Unary::relu: return unary_value<Unary::relu>(x);
-    case Unary::gelu: return unary_value<Unary::gelu>(x);
-    case Unary::gelu_tanh: return unary_value<Unary::gelu_tanh>(x);
-    case Unary::gelu_quick: return unary_value<Unary::gelu_quick>(x);
-    case Unary::tanh: return unary_value<Unary::tanh>(x);
+    case Unary::identity: break;
+    case Unary::relu: return finish<Unary::relu>;
+    case Unary::gelu: return finish<Unary::gelu>;
+    case Unary::gelu_tanh: return finish<Unary::gelu_tanh>;
+    case Unary::gelu_quick: return finish<Unary::gelu_quick>;
+    case Unary::tanh: return finish<Unary::tanh>;
   }
-  return x;
+  return finish<Unary::identity>;
 }
-struct Walk {
-  int64_t a = 0, b = 0, c = 0;
+
+// Rows whose distance is a multiple of half an L1 way fall into so few cache sets that the rows of a
+// tile evict each other; such chunks are copied to rows an odd number of lines apart.
+bool rows_collide(int64_t stride) { return stride * int64_t(sizeof(real)) % 2048 == 0; }
+
+struct Rows {
+  const real* at;
+  int64_t stride;
 };
-Walk walk(const Contraction::Role& role, int64_t i) {
-  Walk w;
-  for (int axis = role.count - 1; axis >= 0; --axis) {
-    const Axis& x = role.axes[size_t(axis)];
-    const int64_t at = i % x.size;
-    i /= x.size;
-    w.a += at * x.a;
-    w.b += at * x.b;
-    w.c += at * x.c;
+
+Rows spread(Rows a, int64_t rows, int64_t k) {
+  // Scratch of the calling thread, at most chunk_bytes + one line a row; kept for the next call.
+  thread_local std::vector<real> copy;
+  const int64_t stride = (k + lanes - 1) / lanes * lanes + lanes;
+  copy.resize(size_t(rows * stride));
+  for (int64_t i = 0; i < rows; ++i) {
+    std::memcpy(copy.data() + i * stride, a.at + i * a.stride, size_t(k) * sizeof(real));
   }
-  return w;
+  return {copy.data(), stride};
 }
-int64_t total(const Contraction::Role& role) {
-  int64_t n = 1;
-  for (int axis = 0; axis < role.count; ++axis) n *= role.axes[size_t(axis)].size;
-  return n;
-}
+
 }  // namespace
 
-int64_t packed_count(int64_t n, int64_t k) { return (n + 31) / 32 * 32 * k; }
+int64_t packed_count(int64_t n, int64_t k) { return panels_count(n, k); }
 
-void pack(Stream&, const real* b, int64_t n, int64_t k, int64_t stride_n, int64_t stride_k,
+void pack(Stream& s, const real* b, int64_t n, int64_t k, int64_t stride_n, int64_t stride_k,
           real* packed) {
-  for (int64_t j = 0; j < (n + 31) / 32 * 32; ++j)
-    for (int64_t i = 0; i < k; ++i)
-      packed[j / 32 * 32 * k + i * 32 + j % 32] = j < n ? b[j * stride_n + i * stride_k] : real(0);
+  const int64_t panels = (n + panel_width - 1) / panel_width;
+  parallel_ranges(s, panels, row_grain(k * panel_width), [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * panel_width;
+    pack_panels(b + first * stride_n, std::min(end * panel_width, n) - first, k, stride_n, stride_k,
+                packed + first * k);
+  });
 }
 
 void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int64_t m, int64_t n,
              int64_t k, const Epilogue& epilogue, real* c, int64_t c_stride) {
-  parallel_ranges(s, m, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      for (int64_t panel = 0; panel < n; panel += 32) {
-        real sum[32] = {};
-        const real* p = packed + panel * k;
-        for (int64_t x = 0; x < k; ++x)
-          for (int j = 0; j < 32; ++j) sum[j] += a[i * a_stride + x] * p[x * 32 + j];
-        for (int64_t j = panel; j < std::min(n, panel + 32); ++j) {
-          real v = sum[j - panel] + (epilogue.bias ? epilogue.bias[j] : real(0));
-          v = activate(epilogue.activation, v);
-          if (epilogue.residual) v += epilogue.residual[i * c_stride + j];
-          c[i * c_stride + j] = v;
-        }
+  if (m <= 0 || n <= 0) return;
+  const int64_t panels = (n + panel_width - 1) / panel_width;
+  const int64_t row_bytes = std::max<int64_t>(1, k * int64_t(sizeof(real)));
+  int64_t most = std::max<int64_t>(tile_rows, chunk_bytes / row_bytes / tile_rows * tile_rows);
+  if (panels < 4 * s.threads) {  // too few panels to share out: share rows as well
+    most = std::min(most, std::max<int64_t>(tile_rows, m / (4 * s.threads)));
+  }
+  const Cuts chunks(m, most);
+  const Finish store_tile = finish_for(epilogue.activation);
+  const int64_t grain = std::max<int64_t>(
+      1, work_per_thread * panels * chunks.pieces / std::max<int64_t>(1, m * n * k));
+  parallel_ranges(s, chunks.pieces * panels, grain, [&](int64_t begin, int64_t end) {
+    alignas(64) real sums[tile_rows * panel_width];
+    int64_t held = -1;
+    Rows rows{};
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t chunk = item / panels, column = item % panels * panel_width;
+      const int64_t first = chunks.cut(chunk), count = chunks.cut(chunk + 1) - first;
+      if (chunk != held) {
+        rows = {a + first * a_stride, a_stride};
+        if (rows_collide(a_stride) && count > 1) rows = spread(rows, count, k);
+        held = chunk;
       }
-  });
-}
-
-void contract(Stream& s, const real* a, const real* b, real* c, const Contraction& l, real scale) {
-  const int64_t loops = total(l.loops), rows = total(l.rows), cols = total(l.cols),
-                sums = total(l.sums);
-  parallel_ranges(s, loops * rows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Walk wl = walk(l.loops, i / rows), wr = walk(l.rows, i % rows);
-      for (int64_t j = 0; j < cols; ++j) {
-        const Walk wc = walk(l.cols, j);
-        real sum = 0;
-        for (int64_t x = 0; x < sums; ++x) {
-          const Walk ws = walk(l.sums, x);
-          sum += a[wl.a + wr.a + ws.a] * b[wl.b + wc.b + ws.b];
-        }
-        c[wl.c + wr.c + wc.c] = sum * scale;
+      const int64_t width = std::min<int64_t>(panel_width, n - column);
+      const Cuts tiles(count, tile_rows);
+      const real* panel = packed + column * k;
+      const real* following = packed + (column + panel_width) % (panels * panel_width) * k;
+      // While a panel is used, the next one comes into L2: an equal share with every tile. One tile
+      // alone is a plain stream, which the processor foresees.
+      const bool alone = tiles.pieces == 1;
+      const int64_t share = alone ? 0 : panel_width * int64_t(sizeof(real)) / tiles.pieces;
+      const char* next = reinterpret_cast<const char*>(alone ? panel : following);
+      for (int64_t t = 0; t < tiles.pieces; ++t) {
+        const int64_t i = tiles.cut(t), height = tiles.cut(t + 1) - i;
+        tile(height, width, {rows.at + i * rows.stride, rows.stride, 1}, panel, k,
+             sums, panel_width, false, {next + t * share * k, share});
+        Epilogue here = epilogue;
+        if (here.residual) here.residual += (first + i) * c_stride;
+        store_tile(sums, height, width, here, column, c + (first + i) * c_stride, c_stride);
       }
     }
   });
 }
+
 }  // namespace whence::k

@@ -16,13 +16,25 @@ inline real row_sum(int64_t count, F&& f) {
   return sum_lanes(sum);
 }
 
+// sum of a * b over the row, f yielding the pair (a, b).
+template <class F>
+inline real row_dot(int64_t count, F&& f) {
+  Vec sum{};
+  each_vec(count, [&](int64_t i, auto n) {
+    const auto [a, b] = f(i, n);
+    sum = fma(a, b, sum);
+  });
+  return sum_lanes(sum);
+}
+
 // The largest element; NaN if there is one; -inf for an empty row.
 inline real row_max(const real* x, int64_t count) {
   constexpr real lowest = -std::numeric_limits<real>::infinity();
   Vec top = splat(lowest);
   each_vec(count, [&](int64_t i, auto n) {
     const Vec v = load(x + i, n, lowest);
-    top = select(v != v, v, max(top, v));
+    const Vec larger = v > top ? v : top;
+    top = v != v ? v : larger;
   });
   return max_lanes(top);
 }
@@ -33,8 +45,9 @@ inline Vec keep(Vec v, std::integral_constant<int64_t, n>) {
   return v;
 }
 inline Vec keep(Vec v, int64_t n) {
-  for (int i = int(n); i < lanes; ++i) v[i] = 0;
-  return v;
+  real out[lanes] = {};
+  store(out, v, n);
+  return load(out);
 }
 
 // y = exp(scale (x - max x)) / sum; x may be y. A row of -inf only, or one with +inf or NaN, is NaN.

@@ -22,11 +22,11 @@ struct Statistics {
 // Two passes: the variance is taken about the mean that was found, which does not cancel.
 Statistics statistics(const real* x, real eps, int64_t cols) {
   const real mean = row_sum(cols, [&](int64_t i, auto n) { return load(x + i, n); }) / real(cols);
-  const real var = row_sum(cols, [&](int64_t i, auto n) {
+  const real squares = row_dot(cols, [&](int64_t i, auto n) {
     const Vec d = keep(load(x + i, n) - splat(mean), n);
-    return d * d;
-  }) / real(cols);
-  return {mean, 1 / std::sqrt(var + eps)};
+    return std::pair(d, d);
+  });
+  return {mean, 1 / std::sqrt(squares / real(cols) + eps)};
 }
 
 template <class F>
@@ -45,7 +45,7 @@ void layer_norm(Stream& s, const real* x, const real* weight, const real* bias, 
     const Statistics t = statistics(x + at, eps, cols);
     each_vec(cols, [&](int64_t i, auto n) {
       const Vec normalised = (load(x + at + i, n) - splat(t.mean)) * splat(t.rstd);
-      store(y + at + i, normalised * load(weight + i, n) + load(bias + i, n), n);
+      store(y + at + i, fma(normalised, load(weight + i, n), load(bias + i, n)), n);
     });
   });
 }
@@ -59,13 +59,13 @@ void layer_norm_bwd(Stream& s, const real* x, const real* weight, const real* dy
     each_vec(cols, [&](int64_t i, auto n) {
       const Vec g = load(dy + at + i, n) * load(weight + i, n);
       sum_g += g;
-      sum_gh += g * ((load(x + at + i, n) - splat(t.mean)) * splat(t.rstd));
+      sum_gh = fma(g, (load(x + at + i, n) - splat(t.mean)) * splat(t.rstd), sum_gh);
     });
     const real mean_g = sum_lanes(sum_g) / real(cols), mean_gh = sum_lanes(sum_gh) / real(cols);
     each_vec(cols, [&](int64_t i, auto n) {
       const Vec g = load(dy + at + i, n) * load(weight + i, n);
       const Vec h = (load(x + at + i, n) - splat(t.mean)) * splat(t.rstd);
-      store(dx + at + i, splat(t.rstd) * (g - splat(mean_g) - h * splat(mean_gh)), n);
+      store(dx + at + i, splat(t.rstd) * fma(h, splat(-mean_gh), g - splat(mean_g)), n);
     });
   });
 }
@@ -86,7 +86,7 @@ void layer_norm_bwd_weight(Stream& s, const real* x, const real* dy, real eps, i
       for (int64_t r = 0; r < rows; ++r) {
         const Statistics t = all[size_t(r)];
         const int64_t at = r * cols + first + i;
-        sum += load(dy + at, n) * ((load(x + at, n) - splat(t.mean)) * splat(t.rstd));
+        sum = fma(load(dy + at, n), (load(x + at, n) - splat(t.mean)) * splat(t.rstd), sum);
       }
       store(dweight + first + i, sum, n);
     });
@@ -99,8 +99,9 @@ void softmax(Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {
 
 void softmax_bwd(Stream& s, const real* y, const real* dy, int64_t rows, int64_t cols, real* dx) {
   each_row(s, rows, cols, [&](int64_t at) {
-    const Vec dot = splat(row_sum(
-        cols, [&](int64_t i, auto n) { return load(y + at + i, n) * load(dy + at + i, n); }));
+    const Vec dot = splat(row_dot(cols, [&](int64_t i, auto n) {
+      return std::pair(load(y + at + i, n), load(dy + at + i, n));
+    }));
     each_vec(cols, [&](int64_t i, auto n) {
       store(dx + at + i, load(y + at + i, n) * (load(dy + at + i, n) - dot), n);
     });
@@ -124,7 +125,7 @@ void log_softmax_bwd(Stream& s, const real* y, const real* dy, int64_t rows, int
   each_row(s, rows, cols, [&](int64_t at) {
     const Vec sum = splat(row_sum(cols, [&](int64_t i, auto n) { return load(dy + at + i, n); }));
     each_vec(cols, [&](int64_t i, auto n) {
-      store(dx + at + i, load(dy + at + i, n) - exp(load(y + at + i, n)) * sum, n);
+      store(dx + at + i, fma(exp(load(y + at + i, n)), -sum, load(dy + at + i, n)), n);
     });
   });
 }

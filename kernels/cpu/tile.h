@@ -34,21 +34,31 @@ struct Left {
   int64_t row, sum;
 };
 
-template <int rows, int vecs, bool rows_adjacent>
-void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_stride, bool add) {
+// Memory that will be wanted soon: the tile asks for `step` bytes of it per summed element, into L2.
+struct Ahead {
+  const char* at = nullptr;
+  int64_t step = 0;
+};
+
+template <int rows, int vecs, bool rows_adjacent, bool add>
+void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_stride,
+             const Ahead& next) {
   Vec acc[rows][vecs];
   for (int i = 0; i < rows; ++i)
     for (int v = 0; v < vecs; ++v) acc[i][v] = add ? load(c + i * c_stride + v * lanes) : Vec{};
   const real* at = a.at;
   const int64_t step = rows_adjacent ? a.sum : a.row;
+  const char* ahead = next.at;
   for (int64_t x = 0; x < sums; ++x) {
     Vec b[vecs];
     for (int v = 0; v < vecs; ++v) b[v] = load(panel + v * lanes);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
       const Vec ai = splat(rows_adjacent ? at[i] : at[i * step]);
-      for (int v = 0; v < vecs; ++v) acc[i][v] += ai * b[v];
+      for (int v = 0; v < vecs; ++v) acc[i][v] = fma(ai, b[v], acc[i][v]);
     }
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += next.step;
     panel += panel_width;
     at += rows_adjacent ? step : 1;
   }
@@ -56,23 +66,26 @@ void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_
     for (int v = 0; v < vecs; ++v) store(c + i * c_stride + v * lanes, acc[i][v]);
 }
 
-using Tile = void (*)(const Left&, const real*, int64_t, real*, int64_t, bool);
+using Tile = void (*)(const Left&, const real*, int64_t, real*, int64_t,
+                      const Ahead&);
 
-template <int vecs, bool rows_adjacent, int... rows>
+template <int vecs, bool rows_adjacent, bool add, int... rows>
 constexpr std::array<Tile, sizeof...(rows)> tiles_of(std::integer_sequence<int, rows...>) {
-  return {&tile_of<rows + 1, vecs, rows_adjacent>...};
+  return {&tile_of<rows + 1, vecs, rows_adjacent, add>...};
 }
 
 // Computes rows x width of c from one panel, 1 <= rows <= tile_rows, 1 <= width <= panel_width. c has
 // room for whole vectors: ceil(width / lanes) * lanes columns are written.
 inline void tile(int64_t rows, int64_t width, const Left& a, const real* panel, int64_t sums,
-                 real* c, int64_t c_stride, bool add) {
+                 real* c, int64_t c_stride, bool add, const Ahead& next = {}) {
   using Rows = std::make_integer_sequence<int, tile_rows>;
-  static constexpr std::array<Tile, tile_rows> kinds[2][panel_vecs] = {
-      {tiles_of<1, false>(Rows()), tiles_of<2, false>(Rows())},
-      {tiles_of<1, true>(Rows()), tiles_of<2, true>(Rows())}};
+  static constexpr std::array<Tile, tile_rows> kinds[2][2][panel_vecs] = {
+      {{tiles_of<1, false, false>(Rows()), tiles_of<2, false, false>(Rows())},
+       {tiles_of<1, false, true>(Rows()), tiles_of<2, false, true>(Rows())}},
+      {{tiles_of<1, true, false>(Rows()), tiles_of<2, true, false>(Rows())},
+       {tiles_of<1, true, true>(Rows()), tiles_of<2, true, true>(Rows())}}};
   const bool rows_adjacent = a.sum != 1;
-  kinds[rows_adjacent][width > lanes][size_t(rows - 1)](a, panel, sums, c, c_stride, add);
+  kinds[rows_adjacent][add][width > lanes][size_t(rows - 1)](a, panel, sums, c, c_stride, next);
 }
 
 // Cuts [0, count) into pieces of at most `most`, as equal as possible: piece i is [cut(i), cut(i + 1)).

@@ -1,7 +1,16 @@
 // Lanes: a vector of reals as wide as the processor's registers, written with the vector extension
-// that GCC and Clang share, so the same source compiles for every instruction set and rounds the
-// way it is written (the compilers may fuse a * b + c, they never reorder a sum).
+// that GCC and Clang share, so the same source compiles for every instruction set.
+//
+// Results round the way they are written: kernels are compiled with -ffp-contract=off and say fma
+// where they mean it. A compiler that fuses a * b + c as it likes does so in one inlined copy of a
+// loop and not in another, and an element's bits would depend on where its vector ends.
 #pragma once
+
+#if defined(__AVX512F__) || defined(__FMA__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 #include <cstdint>
 #include <cstring>
@@ -33,7 +42,23 @@ inline Vec load(const real* p) {
   return v;
 }
 inline void store(real* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-// The first `count` lanes; the others are `rest` (load) or left alone (store).
+// The first `count` lanes, 0 < count < lanes; the others are `rest` (load) or left alone (store).
+// AVX-512 has masked moves; elsewhere the lanes go one by one.
+#if defined(__AVX512F__) && defined(WHENCE_F64)
+inline Vec load(const real* p, int64_t count, real rest = 0) {
+  return _mm512_mask_loadu_pd(splat(rest), __mmask8((1u << count) - 1), p);
+}
+inline void store(real* p, Vec v, int64_t count) {
+  _mm512_mask_storeu_pd(p, __mmask8((1u << count) - 1), v);
+}
+#elif defined(__AVX512F__)
+inline Vec load(const real* p, int64_t count, real rest = 0) {
+  return _mm512_mask_loadu_ps(splat(rest), __mmask16((1u << count) - 1), p);
+}
+inline void store(real* p, Vec v, int64_t count) {
+  _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), v);
+}
+#else
 inline Vec load(const real* p, int64_t count, real rest = 0) {
   Vec v = splat(rest);
   for (int64_t i = 0; i < count; ++i) v[i] = p[i];
@@ -42,16 +67,32 @@ inline Vec load(const real* p, int64_t count, real rest = 0) {
 inline void store(real* p, Vec v, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = v[i];
 }
+#endif
+
+// a * b + c, rounded once where the processor has the instruction.
+inline Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__AVX512F__) && defined(WHENCE_F64)
+  return _mm512_fmadd_pd(a, b, c);
+#elif defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__) && defined(WHENCE_F64)
+  return _mm256_fmadd_pd(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__) && defined(WHENCE_F64)
+  return vfmaq_f64(c, a, b);
+#elif defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
 
 inline Bits bits(Vec v) { return (Bits)v; }
 inline Vec from_bits(Bits b) { return (Vec)b; }
-// Lane by lane: where ? a : b.
-inline Vec select(Bits where, Vec a, Vec b) {
-  return from_bits((where & bits(a)) | (~where & bits(b)));
-}
 inline Vec abs(Vec v) { return from_bits(bits(v) & ~bits(splat(real(-0.0)))); }
 // NaN in `a` stays.
-inline Vec max(Vec a, Vec b) { return select(a < b, b, a); }
+inline Vec max(Vec a, Vec b) { return a < b ? b : a; }
 
 // Sum and maximum of the lanes, halving: the order is a function of the width alone.
 inline real sum_lanes(Vec v) {

@@ -113,7 +113,9 @@ RowFlow BinaryOp::row_flow(std::span<const Type> in) const {
   RowFlow flow{RowFlow::by_row, 0, 0, f == k::Binary::mul, 1, 0};
   for (unsigned i = 0; i < 2; ++i) {
     const Shape& x = in[i].shape;
-    if (x.rank() == y.rank() && x[1] == y[1]) flow.rows |= 1u << i;
+    const int axis = 1 - (y.rank() - x.rank());  // of x, where y has its rows
+    if (axis == 1 && x[1] == y[1]) flow.rows |= 1u << i;
+    if (axis == 0 && x[0] != 1) return {};  // rows that lie on another axis cannot be cut along with y's
   }
   // A product is zero where one factor is; a sum of two rowed operands where both are.
   if (f == k::Binary::mul || flow.rows == 3) flow.zero = flow.rows;

@@ -66,7 +66,7 @@ struct LayerNorm final : Op {
     if (e.wants(2)) {
       std::vector<int> axes;
       for (int i = 0; i + 1 < dy[0].shape().rank(); ++i) axes.push_back(i);
-      d[2] = sum(dy[0], axes);
+      d[2] = axes.empty() ? dy[0] : sum(dy[0], axes);
     }
     return d;
   }

@@ -158,9 +158,10 @@ struct Patchify final : Op {
 }  // namespace
 
 std::vector<Type> Slice::infer(std::span<const Type> in) const {
+  expect_real(kind(), in);
   if (begin < 0 || end <= begin || end > in[0].shape[axis])
     fail_shape("slice: {}..{} of axis {} of {}", begin, end, axis, to_string(in[0].shape));
-  return {Type{in[0].shape.with(axis, end - begin), in[0].dtype}};
+  return {Type{in[0].shape.with(axis, end - begin)}};
 }
 
 void Slice::run(Stream& s, std::span<const View> in, std::span<const View> out) const {

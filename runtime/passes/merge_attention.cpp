@@ -3,6 +3,7 @@
 // that would close a cycle, nothing is merged.
 #include <algorithm>
 #include <queue>
+#include <tuple>
 
 #include "runtime/ops/attention.h"
 #include "runtime/passes/program.h"
@@ -17,14 +18,14 @@ const AttentionGrad* grad_op(const Node& node) {
 // unit[n]: the node that n is merged into (itself where nothing is merged).
 std::vector<int> units(const Graph& g) {
   std::vector<int> unit;
-  std::map<std::vector<Value>, int> leaders;
+  std::map<std::tuple<Values, int64_t, real>, int> leaders;
   std::map<int, bool> chained;
   for (int n = 0; n < g.size(); ++n) {
     unit.push_back(n);
     const AttentionGrad* op = grad_op(g.node(n));
     if (!op) continue;
-    const Values key(g.node(n).in.begin(), g.node(n).in.begin() + 4);
-    const auto [it, first] = leaders.emplace(key, n);
+    const Values operands(g.node(n).in.begin(), g.node(n).in.begin() + 4);
+    const auto it = leaders.emplace(std::tuple{operands, op->heads, op->scale}, n).first;
     if (op->chain && chained[it->second]) continue;  // one chain a step
     if (op->chain) chained[it->second] = true;
     unit.back() = it->second;

@@ -24,6 +24,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
 import vit_reference as ref
+from vit_layouts import hf_model, save_model, timm_config, torchvision_model
 
 BATCH = 3
 CLASSES = 7
@@ -67,105 +68,6 @@ def check_close(what, got, want, tolerance):
     assert error <= tolerance * max(scale, 1e-30), f"{what}: {error} against a scale of {scale}"
 
 
-# --- layouts --------------------------------------------------------------------------------------
-
-
-def timm_config(architecture, model, model_args):
-    return {"architecture": architecture, "num_classes": CLASSES, "num_features": model.embed_dim,
-            "global_pool": model.global_pool, "model_args": model_args,
-            "pretrained_cfg": {"input_size": [3, *model.patch_embed.img_size], "fixed_input_size": True,
-                               "interpolation": "bicubic", "crop_pct": 0.9,
-                               "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
-                               "num_classes": CLASSES, "first_conv": "patch_embed.proj",
-                               "classifier": "head"}}
-
-
-def hf_state(state, distilled):
-    """timm names -> names of transformers 4."""
-    base = "deit." if distilled else "vit."
-    fixed = {"cls_token": base + "embeddings.cls_token", "dist_token": base + "embeddings.distillation_token",
-             "pos_embed": base + "embeddings.position_embeddings"}
-    modules = {"patch_embed.proj": base + "embeddings.patch_embeddings.projection",
-               "norm": base + "layernorm", "head": "cls_classifier" if distilled else "classifier",
-               "head_dist": "distillation_classifier"}
-    inner = {"norm1": "layernorm_before", "norm2": "layernorm_after",
-             "attn.proj": "attention.output.dense", "mlp.fc1": "intermediate.dense",
-             "mlp.fc2": "output.dense"}
-    out = {}
-    for name, value in state.items():
-        module, _, leaf = name.rpartition(".")
-        if name in fixed:
-            out[fixed[name]] = value
-        elif module in modules:
-            out[f"{modules[module]}.{leaf}"] = value
-        else:
-            _, index, part = module.split(".", 2)
-            layer = f"{base}encoder.layer.{index}."
-            if part == "attn.qkv":
-                for role, piece in zip(("query", "key", "value"), value.chunk(3)):
-                    out[f"{layer}attention.attention.{role}.{leaf}"] = piece
-            else:
-                out[f"{layer}{inner[part]}.{leaf}"] = value
-    return out
-
-
-def torchvision_state(state):
-    fixed = {"cls_token": "class_token", "pos_embed": "encoder.pos_embedding"}
-    modules = {"patch_embed.proj": "conv_proj", "norm": "encoder.ln", "head": "heads.head"}
-    inner = {"norm1": "ln_1", "norm2": "ln_2", "attn.proj": "self_attention.out_proj",
-             "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.3"}
-    out = {}
-    for name, value in state.items():
-        module, _, leaf = name.rpartition(".")
-        if name in fixed:
-            out[fixed[name]] = value
-        elif module in modules:
-            out[f"{modules[module]}.{leaf}"] = value
-        else:
-            _, index, part = module.split(".", 2)
-            layer = f"encoder.layers.encoder_layer_{index}."
-            if part == "attn.qkv":
-                out[f"{layer}self_attention.in_proj_{leaf}"] = value
-            else:
-                out[f"{layer}{inner[part]}.{leaf}"] = value
-    return out
-
-
-def hf_model(model, mlp, distilled):
-    kind = transformers.DeiTConfig if distilled else transformers.ViTConfig
-    config = kind(hidden_size=model.embed_dim, num_hidden_layers=len(model.blocks),
-                  num_attention_heads=model.blocks[0].attn.num_heads, intermediate_size=mlp,
-                  hidden_act="gelu", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-                  layer_norm_eps=1e-6, image_size=model.patch_embed.img_size[0],
-                  patch_size=model.patch_embed.patch_size[0], num_channels=3, qkv_bias=True,
-                  num_labels=CLASSES)
-    build = (transformers.DeiTForImageClassificationWithTeacher if distilled
-             else transformers.ViTForImageClassification)
-    config.architectures = [build.__name__]
-    out = build(config).eval()
-    out.load_state_dict(hf_state(model.state_dict(), distilled), strict=True)
-    return out
-
-
-def torchvision_model(model, mlp):
-    out = torchvision.models.VisionTransformer(
-        image_size=model.patch_embed.img_size[0], patch_size=model.patch_embed.patch_size[0],
-        num_layers=len(model.blocks), num_heads=model.blocks[0].attn.num_heads,
-        hidden_dim=model.embed_dim, mlp_dim=mlp, num_classes=CLASSES).eval()
-    out.load_state_dict(torchvision_state(model.state_dict()), strict=True)
-    return out
-
-
-def save_model(folder, state, config):
-    os.makedirs(folder, exist_ok=True)
-    safetensors.torch.save_file({k: v.detach().float().contiguous() for k, v in state.items()},
-                                os.path.join(folder, "model.safetensors"), {"format": "pt"})
-    if config is not None:
-        with open(os.path.join(folder, "config.json"), "w") as f:
-            json.dump(config, f, indent=1, sort_keys=True)
-            f.write("\n")
-
-
 # --- results --------------------------------------------------------------------------------------
 
 
@@ -193,7 +95,8 @@ class Golden:
             scale = w.abs().max() if not suffix else want[0].flatten(1).sum(1).abs().max()
             deviation = ((g.double() - w).abs().max() / scale).item()
             self.tensors[name + suffix] = w.detach().contiguous().double()
-            self.results[name + suffix] = dict(options, shape=list(w.shape), f32_error=float(f"{deviation:.2g}"))
+            self.results[name + suffix] = dict(options, shape=list(w.shape),
+                                               f32_error=float(f"{deviation:.2g}"))
 
     def each(self, method, fn, of, which, **options):
         for w in which:
@@ -227,21 +130,23 @@ def versions():
             "safetensors": safetensors.__version__}
 
 
-def add_attention_results(golden, start, full=True):
+def add_attention_results(golden, start, full=True, pooled=False):
+    """full: both label lists. pooled: the classifier reads the mean of the patches, which leaves out the
+    methods that nobody has defined for it."""
     both = ("predicted", "target") if full else ("target",)
     golden.add("attention_last", lambda m, x, cast: ref.attention_last(m, x))
     for s in (0, start):
         golden.add(f"rollout.start{s}", lambda m, x, cast: ref.rollout(m, x, s), start_layer=s)
-    for raw in (True, False):
+    for raw in () if pooled else (True, False):
         golden.each("attention_grad_cam" + (".raw" if raw else ""),
                     lambda m, x, y, of, cast: ref.attention_grad_cam(m, x, y, of, not raw), "logit", both)
     for rule in ("paper", "interpretdl"):
         for s in (0, start):
-            for of in ("logit", "probability") if full else ("probability",):
+            for of in ("logit", "probability") if full or pooled else ("probability",):
                 golden.each(f"generic_attention.{rule}.start{s}",
                             lambda m, x, y, of, cast: ref.generic_attention(m, x, y, of, rule, s),
                             of, both, rule=rule, start_layer=s)
-    for steps, s in ((5, start), (5, 0), (20, 0)):
+    for steps, s in () if pooled else ((5, start), (5, 0), (20, 0)):
         golden.each(f"tam.steps{steps}.start{s}",
                     lambda m, x, y, of, cast: ref.tam(m, x, y, of, s, steps), "probability", both,
                     start_layer=s, steps=steps)
@@ -411,7 +316,8 @@ def make_tiny(out):
 
 
 def make_distilled(out):
-    args = {"img_size": [12, 12], "patch_size": 4, "embed_dim": 20, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
+    args = {"img_size": [12, 12], "patch_size": 4, "embed_dim": 20, "depth": 2, "num_heads": 2,
+            "mlp_ratio": 2.0}
     model = randomise(VisionTransformerDistilled(**args, num_classes=CLASSES), 201)
     config = timm_config("deit_tiny_distilled_patch16_224", model, args)
     save_model(os.path.join(out, "vit_distilled"), model.state_dict(), config)
@@ -435,7 +341,7 @@ def make_variant(out, stem, seed, architecture, args):
     golden = Golden(model, inputs(seed + 1, *size), {"weights": seed, "input": seed + 1})
     golden.add("logits", lambda m, x, cast: ref.logits(m, x))
     golden.each("gradient", lambda m, x, y, of, cast: ref.gradient(m, x, y, of), "probability", ("target",))
-    add_attention_results(golden, 1, full=False)
+    add_attention_results(golden, 1, full=False, pooled=model.global_pool == "avg")
     golden.save(out, stem, config)
 
 

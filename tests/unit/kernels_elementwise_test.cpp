@@ -49,6 +49,8 @@ TEST(KernelsElementwise, activations_match_double_on_a_fine_grid) {
       double error = 6 * eps * std::abs(want.value[i]);
       if (f == Unary::gelu_tanh) error += 2 * eps * std::abs(x[i]);
       if (f == Unary::gelu_quick) error *= 1 + std::abs(x[i]) / 3;
+      // The double build's erfc takes a rounded argument, which its square amplifies.
+      if (f == Unary::gelu && sizeof(real) == 8) error *= 1 + double(x[i]) * x[i] / 4;
       want.error[i] = error + 1e-44;
     }
     expect_within(y, want, "function " + std::to_string(int(f)));

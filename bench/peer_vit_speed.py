@@ -1,0 +1,207 @@
+"""The `speed` command of peer_vit.py: whence and PyTorch in turn on one full-size vision transformer."""
+import json
+import os
+import subprocess
+import time
+
+import numpy as np
+
+
+class Peer:
+    """The methods as published code runs them, and as well as torch can.
+
+    Published: weights require gradients and .backward() fills them, every block's attention and its
+    gradient are kept, relevance is a full matrix, path steps go one at a time. Best: frozen weights,
+    the graph begins at the first attention that is differentiated, vector recursions, steps in chunks.
+    """
+
+    def __init__(self, model, x, steps, path_steps, chunk):
+        import torch
+        self.torch, self.model, self.x = torch, model, x
+        self.steps, self.path_steps, self.chunk = steps, path_steps, chunk
+        self.maps, self.slopes, self.first, self.leaf = {}, {}, 0, False
+        for index, block in enumerate(model.blocks):
+            block.attn.attn_drop.register_forward_hook(self._keep(index))
+
+    def _keep(self, index):
+        def hook(module, inputs, out):
+            if index < self.first:
+                self.maps[index] = out.detach()
+                return None
+            if self.leaf and not out.requires_grad and self.torch.is_grad_enabled():
+                out = out.detach().requires_grad_(True)
+            self.maps[index] = out
+            if not self.leaf and out.requires_grad:
+                out.register_hook(lambda g: self.slopes.__setitem__(index, g))
+            return out if self.leaf else None
+        return hook
+
+    def _mode(self, published, first=0):
+        self.leaf, self.first = not published, first
+        self.model.requires_grad_(published)
+        self.maps.clear()
+        self.slopes.clear()
+
+    def _one_hot(self, out, probability):
+        value = out.softmax(1) if probability else out
+        hot = self.torch.zeros_like(out)
+        hot[:, self.label] = 1
+        return (value * hot).sum()
+
+    def forward(self, published):
+        self._mode(published)
+        with self.torch.no_grad():
+            self.label = int(self.model(self.x)[0].argmax())
+
+    def generic_attention(self, published):
+        torch = self.torch
+        self._mode(published)
+        out = self.model(self.x)
+        self.label = int(out[0].argmax())
+        if published:
+            self.model.zero_grad()
+            self._one_hot(out, False).backward(retain_graph=True)
+            r = torch.eye(self.maps[0].shape[-1])
+            for l in range(len(self.maps)):
+                c = (self.slopes[l] * self.maps[l].detach()).clamp(min=0).mean(1)[0]
+                r = r + c @ r
+            return r[0, 1:]
+        kept = [self.maps[l] for l in range(len(self.maps))]
+        grads = torch.autograd.grad(self._one_hot(out, False), kept)
+        row = torch.zeros(1, kept[0].shape[-1])
+        row[0, 0] = 1
+        for a, g in zip(reversed(kept), reversed(grads)):
+            row = row + row @ (a.detach() * g).clamp(min=0).mean(1)[0]
+        return row[0, 1:]
+
+    def tam(self, published):
+        torch, last = self.torch, len(self.model.blocks) - 1
+        self._mode(published, 0 if published else last)
+        if published:
+            out = self.model(self.x)
+        else:
+            with torch.no_grad():
+                out = self.model(self.x)
+        self.label = int(out[0].argmax())
+        state = self.maps[last].detach().mean(1)[:, :1]
+        for l in range(last - 1, 3, -1):
+            state = state @ self.maps[l].detach().mean(1) + state
+        total, chunk = 0, 1 if published else self.chunk
+        for scales in torch.linspace(0, 1, self.steps).split(chunk):
+            out = self.model(self.x * scales[:, None, None, None])
+            if published:
+                self.model.zero_grad()
+                self._one_hot(out, True).backward(retain_graph=True)
+                total = total + self.slopes[last]
+            else:
+                grad, = torch.autograd.grad(self._one_hot(out, True), self.maps[last])
+                total = total + grad.sum(0, keepdim=True)
+        weight = (total / self.steps).clamp(min=0).mean(1)[:, :1]
+        return (state * weight)[0, 0, 1:]
+
+    def integrated_gradients(self, published):
+        """Published code asks only for the input's gradient, so weights get none there either."""
+        torch = self.torch
+        self._mode(published, len(self.model.blocks))
+        with torch.no_grad():
+            self.label = int(self.model(self.x)[0].argmax())
+        total, chunk = torch.zeros_like(self.x), 1 if published else self.chunk
+        for scales in torch.linspace(0, 1, self.path_steps).split(chunk):
+            x = (self.x * scales[:, None, None, None]).requires_grad_(True)
+            grad, = torch.autograd.grad(self._one_hot(self.model(x), True), x)
+            total = total + grad.sum(0, keepdim=True)
+        return self.x * total / self.path_steps
+
+
+OPERATIONS = {"forward": "forward", "generic-attention": "generic_attention", "tam": "tam",
+              "integrated-gradients": "integrated_gradients"}
+
+
+def run_bench(args, name):
+    command = [args.bench, "--json"] + [a.replace("{name}", name) for a in args.bench_args]
+    environment = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout[done.stdout.index("{"):])
+
+
+def torch_product_gflops(torch):
+    a, best = torch.randn(1536, 1536), 1e9
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return 2 * 1536 ** 3 / best / 1e9
+
+
+def spread(values):
+    return [float(v) for v in np.percentile(values, [10, 50, 90])]
+
+
+def round_of_whence(args, names, samples, about):
+    """With {name} among the bench arguments one run per operation, otherwise one run for all."""
+    for name in names if any("{name}" in a for a in args.bench_args) else names[:1]:
+        said = run_bench(args, name)
+        about["peaks"].append(said["fma_gflops"])
+        for row in said["results"]:
+            if row["name"] in samples:
+                samples[row["name"]]["whence"] += row.get("samples_ms", [row["median_ms"]])
+                about["gflop"][row["name"]] = row.get("gflop")
+
+
+def speed(args, model):
+    """model: a timm ViT with unfused attention. Returns what --out takes."""
+    import torch
+    torch.set_num_threads(args.threads)
+    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(3))
+    peer = Peer(model, x, args.tam_steps, args.path_steps, args.chunk)
+    names = [n for n in OPERATIONS if not args.only or n in args.only]
+    samples = {n: {"published": [], "best": [], "whence": []} for n in names}
+    about = {"peaks": [], "gflop": {}}
+    agreement = {}
+    peer.forward(True)
+    for name in names if not args.skip_agreement else []:
+        if name == "forward":
+            continue
+        a, b = (getattr(peer, OPERATIONS[name])(p) for p in (True, False))
+        agreement[name] = ((a - b).abs().max() / a.abs().max()).item()
+        assert agreement[name] < 1e-4, (name, agreement[name])
+    for _ in range(args.rounds):
+        if args.bench:
+            round_of_whence(args, names, samples, about)
+        for name in names:
+            for kind in ("published", "best"):
+                start = time.perf_counter()
+                getattr(peer, OPERATIONS[name])(kind == "published")
+                samples[name][kind].append(1e3 * (time.perf_counter() - start))
+    return report(args, torch, names, samples, about, agreement)
+
+
+def report(args, torch, names, samples, about, agreement):
+    peak = args.peak_gflops or (float(np.median(about["peaks"])) if about["peaks"] else None)
+    product = torch_product_gflops(torch)
+    print(f"ViT-B/16 224, batch 1, {args.threads} threads, {args.rounds} rounds, tam {args.tam_steps} "
+          f"steps, integrated gradients {args.path_steps}; torch {torch.__version__}, its 1536-cubed product "
+          f"{product:.0f} GFLOP/s, whence's peak {peak or float('nan'):.0f}")
+    print("milliseconds: median (p10-p90)")
+    rows = []
+    for name in names:
+        row = {"name": name, "gflop": about["gflop"].get(name)}
+        line = f"{name:21s}"
+        for kind in ("published", "best", "whence"):
+            if samples[name][kind]:
+                low, middle, high = row[kind + "_ms"] = spread(samples[name][kind])
+                line += f"  {kind} {middle:.1f} ({low:.1f}-{high:.1f})"
+        if "whence_ms" in row:
+            row["ratio_published"] = row["published_ms"][1] / row["whence_ms"][1]
+            row["ratio_best"] = row["best_ms"][1] / row["whence_ms"][1]
+            line += f"  x{row['ratio_published']:.2f} / x{row['ratio_best']:.2f}"
+            if row["gflop"] and peak:
+                row["peak_fraction"] = row["gflop"] / row["whence_ms"][1] * 1e3 / peak
+                line += f"  {100 * row['peak_fraction']:.0f}% of peak"
+        rows.append(row)
+        print(line)
+    return {"threads": args.threads, "rounds": args.rounds, "torch": torch.__version__,
+            "torch_product_gflops": product, "peak_gflops": peak, "rows": rows,
+            "published_against_best": agreement, "samples_ms": samples}

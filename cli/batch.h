@@ -1,0 +1,77 @@
+// Inputs in groups: read together, computed together, but failing alone.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/inputs.h"
+#include "whence/error.h"
+
+namespace whence::cli {
+
+// Results of so many inputs are computed together and become durable together.
+inline constexpr size_t group_size = 8;
+
+struct Entry {
+  size_t item = 0;  // its place among all inputs of the job
+  Input input;
+  std::string error;  // why it could not be read
+};
+
+// Reads the next inputs of `which`, from `next` on: at most a group, and fewer where their pictures
+// are large. Where a group ends does not depend on what was computed before.
+std::vector<Entry> read_group(InputReader& reader, const std::vector<Item>& items,
+                              const std::vector<size_t>& which, size_t& next);
+
+// The message of an error about one input, without its number in a batch and with its name in
+// front.
+std::string item_message(const Item& item, const Error& error);
+// Whether an error is about one input, not about the whole job.
+bool is_about_item(const Error& error);
+
+template <class T>
+struct Outcome {
+  std::optional<T> value;
+  std::string error;  // where there is no value
+  double milliseconds = 0;
+};
+
+// One outcome for each entry. `compute(batch, first)` gets runs of consecutive items of the job as
+// [N, C, H, W], with the place of the first, and returns N values. Where it throws about one of
+// them, they are computed again one by one.
+template <class T, class Compute>
+std::vector<Outcome<T>> compute_each(const std::vector<const Entry*>& entries,
+                                     const std::vector<Item>& items, Compute&& compute) {
+  std::vector<Outcome<T>> outcomes;
+  const auto run = [&](size_t begin, size_t end) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<const Tensor*> values;
+    for (size_t i = begin; i < end; ++i) values.push_back(&entries[i]->input.values);
+    std::vector<T> results = compute(stacked(values), entries[begin]->item);
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+    for (T& result : results)
+      outcomes.push_back({std::move(result), {}, took.count() / double(results.size())});
+  };
+  for (size_t begin = 0, end; begin < entries.size(); begin = end) {
+    for (end = begin + 1; end < entries.size() && entries[end]->item == entries[end - 1]->item + 1;
+         ++end) {
+    }
+    try {
+      run(begin, end);
+      continue;
+    } catch (const Error& error) {
+      if (!is_about_item(error)) throw;
+    }
+    for (size_t i = begin; i < end; ++i) try {
+        run(i, i + 1);
+      } catch (const Error& error) {
+        if (!is_about_item(error)) throw;
+        outcomes.push_back({{}, item_message(items[entries[i]->item], error), 0});
+      }
+  }
+  return outcomes;
+}
+
+}  // namespace whence::cli

@@ -1,0 +1,148 @@
+#include "cli/explain_group.h"
+
+#include <fmt/format.h>
+
+#include "cli/failure.h"
+#include "cli/text.h"
+#include "io/npy.h"
+#include "runtime/check.h"
+
+namespace whence::cli {
+namespace {
+
+WrittenFile add_file(AtomicWriter& files, const std::filesystem::path& folder,
+                     const std::string& name, const std::vector<uint8_t>& bytes) {
+  or_quit(ExitCode::output, [&] {
+    files.add(folder / name, bytes);
+    return 0;
+  });
+  return {name, bytes.size()};
+}
+
+}  // namespace
+
+Request make_request(const JobFacts& job, size_t method, const Tensor& draws) {
+  Request request;
+  request.method = job.methods[method].info->id;
+  request.options = job.methods[method].given;
+  request.targets.clear();
+  for (const NamedTarget& target : job.targets) request.targets.push_back(target.target);
+  request.seed = job.seed;
+  request.draws = draws;
+  return request;
+}
+
+void GroupRun::run(GroupOutput& out) {
+  states_.resize(group_.size());
+  for (size_t i = 0; i < group_.size(); ++i)
+    if (!group_[i].error.empty()) add_error(i, -1, group_[i].error, out);
+  predict(out);
+  for (size_t m = 0; m < job_.methods.size(); ++m) explain(m, out);
+  for (State& state : states_) {
+    out.failed += state.failed;
+    for (Results::Line& line : state.lines) out.lines.push_back(std::move(line));
+    for (auto& row : state.rows) out.rows.push_back(std::move(row));
+  }
+}
+
+void GroupRun::predict(GroupOutput& out) {
+  std::vector<const Entry*> entries;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < group_.size(); ++i)
+    if (!states_[i].failed) {
+      entries.push_back(&group_[i]);
+      places.push_back(i);
+    }
+  const auto outcomes = compute_each<Tensor>(entries, items_, [&](const Tensor& batch, size_t) {
+    const Tensor logits = explainer_.logits(batch);
+    std::vector<Tensor> rows;
+    for (int64_t r = 0; r < logits.shape()[0]; ++r)
+      rows.push_back(logits.slice(r, r + 1).reshaped({logits.shape()[1]}));
+    return rows;
+  });
+  for (size_t k = 0; k < outcomes.size(); ++k) {
+    State& state = states_[places[k]];
+    if (!outcomes[k].value) {
+      add_error(places[k], -1, outcomes[k].error, out);
+      continue;
+    }
+    state.top = top_classes(outcomes[k].value->reals(), 5);
+    if (job_.save.logits)
+      state.files.push_back(add_file(out.files, job_.folder, item(places[k]).id + ".logits.npy",
+                                     encode_npy(*outcomes[k].value)));
+  }
+}
+
+void GroupRun::explain(size_t method, GroupOutput& out) {
+  std::vector<const Entry*> entries;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < group_.size(); ++i)
+    if (!states_[i].failed && work_.pending[method][group_[i].item]) {
+      entries.push_back(&group_[i]);
+      places.push_back(i);
+    }
+  Request request = make_request(job_, method, draws_);
+  const auto outcomes =
+      compute_each<ByTarget>(entries, items_, [&](const Tensor& batch, size_t first) {
+        request.first_item = uint32_t(first);
+        return explainer_.explain(batch, request);
+      });
+  for (size_t k = 0; k < outcomes.size(); ++k) {
+    if (outcomes[k].value)
+      keep(places[k], method, *outcomes[k].value, outcomes[k].milliseconds, out);
+    else
+      add_error(places[k], int64_t(method), outcomes[k].error, out);
+  }
+}
+
+void GroupRun::keep(size_t place, size_t method, const ByTarget& results, double milliseconds,
+                    GroupOutput& out) {
+  State& state = states_[place];
+  const MethodChoice& choice = job_.methods[method];
+  for (size_t t = 0; t < results.size(); ++t) {
+    const Result& result = results[t];
+    std::vector<WrittenFile> files = draw(place, method, t, result, out);
+    std::string names;
+    for (const WrittenFile& file : files) names += (names.empty() ? "" : " ") + file.name;
+    files.insert(files.end(), state.files.begin(), state.files.end());
+    const Record record = result_record(job_, item(place), choice, job_.targets[t], result,
+                                        state.top, files, milliseconds / double(results.size()));
+    state.lines.push_back({line_of(record), item(place).id, choice.info->id, job_.targets[t].key,
+                           false, rank_of(job_, group_[place].item, int64_t(method), t)});
+    state.rows.push_back(
+        {shortened(item(place).id, 32), choice.info->id,
+         shortened(to_utf8(target_name(result.target, result.against, job_.labels)), 28),
+         fmt::format("{:.4f}", result.probability), fmt::format("{:.4g}", result.score),
+         result.gap ? fmt::format("{:.1e}", *result.gap) : std::string("-"), names});
+  }
+}
+
+std::vector<WrittenFile> GroupRun::draw(size_t place, size_t method, size_t target,
+                                        const Result& result, GroupOutput& out) {
+  const Input& input = group_[place].input;
+  const std::string stem = file_stem(job_, item(place), job_.methods[method], job_.targets[target]);
+  std::vector<WrittenFile> files;
+  if (job_.save.png)
+    files.push_back(add_file(out.files, job_.folder, stem + ".png",
+                             encode_png(overlay(input.picture, result.attribution, input.region))));
+  if (job_.save.npy)
+    files.push_back(
+        add_file(out.files, job_.folder, stem + ".npy", encode_npy(result.attribution)));
+  return files;
+}
+
+void GroupRun::add_error(size_t place, int64_t method, const std::string& message,
+                         GroupOutput& out) {
+  State& state = states_[place];
+  state.failed = true;
+  const MethodChoice* choice = method < 0 ? nullptr : &job_.methods[size_t(method)];
+  state.lines.push_back({line_of(error_record(job_, item(place), choice, message)),
+                         item(place).id,
+                         choice ? choice->info->id : std::string(),
+                         {},
+                         true,
+                         rank_of(job_, group_[place].item, method, 0)});
+  out.complaints.push_back(message);
+}
+
+}  // namespace whence::cli

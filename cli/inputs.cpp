@@ -1,0 +1,201 @@
+#include "cli/inputs.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "cli/failure.h"
+#include "cli/names.h"
+#include "cli/text.h"
+#include "io/files.h"
+#include "io/npy.h"
+#include "runtime/check.h"
+
+namespace whence::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string lower_extension(const fs::path& path) {
+  std::string text = path.extension().native();
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? char(c | 0x20) : c; });
+  return text;
+}
+
+bool is_array(const fs::path& path) { return lower_extension(path) == ".npy"; }
+
+// An array of model inputs as [N, C, H, W], or an error that says which shapes would do.
+Tensor read_array(const fs::path& path, const Shape& input) {
+  const Tensor array = read_npy(path);
+  const Shape& s = array.shape();
+  if (array.type().dtype != Dtype::floating)
+    fail(ErrorKind::item, ErrorCode::dtype,
+         "{}: integers, token ids for a language model; this model takes floating-point images",
+         path_text(path));
+  const bool one = s == input;
+  const bool many = s.rank() == input.rank() + 1 && s[0] > 0 &&
+                    std::equal(input.begin(), input.end(), s.begin() + 1);
+  if (!one && !many)
+    fail(ErrorKind::item, ErrorCode::shape,
+         "{}: shape {}, the model takes [{}, {}, {}] or [N, {}, {}, {}] as it is", path_text(path),
+         to_string(s), input[0], input[1], input[2], input[0], input[1], input[2]);
+  return many ? array : array.reshaped({1, input[0], input[1], input[2]});
+}
+
+struct Listing {
+  std::vector<NamedFile> files;
+  std::vector<std::string> errors;  // one for each file, empty where there is none
+  std::vector<std::string> notes;
+};
+
+void list_file(const fs::path& path, const Shape& input, Listing& list) {
+  NamedFile file{path};
+  std::string error;
+  if (is_array(path)) try {
+      const Tensor array = read_npy(path);
+      // A single [C, H, W] has no number.
+      file.numbered = array.shape().rank() == input.rank() + 1;
+      file.count = read_array(path, input).shape()[0];
+    } catch (const Error& e) {
+      file.numbered = false;
+      error = e.what();
+    }
+  list.files.push_back(std::move(file));
+  list.errors.push_back(std::move(error));
+}
+
+void list_folder(const fs::path& folder, Listing& list) {
+  std::string error;
+  size_t found = 0, deeper = 0;
+  try {
+    const ImageList images = list_images(folder);
+    for (const fs::path& path : images.paths) {
+      if (path.parent_path() != (folder.has_filename() ? folder : folder.parent_path())) {
+        ++deeper;
+        continue;
+      }
+      ++found;
+      list.files.push_back({path});
+      list.errors.emplace_back();
+    }
+    if (images.skipped)
+      list.notes.push_back(
+          fmt::format("{}: {} hidden files, links or things that are no files "
+                      "were left out",
+                      path_text(folder), images.skipped));
+    if (found && deeper)
+      list.notes.push_back(fmt::format("{}: {} images in the folders inside were left out",
+                                       path_text(folder), deeper));
+    if (!found)
+      error = fmt::format(
+          "{}: no .jpg, .jpeg, .png or .bmp images in this folder{}", path_text(folder),
+          deeper ? fmt::format(" ({} in the folders inside: name those)", deeper) : std::string());
+  } catch (const Error& e) {
+    error = e.what();
+  }
+  if (error.empty()) return;
+  list.files.push_back({folder.has_filename() ? folder : folder.parent_path()});
+  list.errors.push_back(error);
+}
+
+void identify(Item& item) {
+  struct stat status {};
+  if (::stat(item.path.c_str(), &status) != 0) return;
+  item.bytes = status.st_size;
+  item.modified = int64_t(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
+// What the tensor looked like before normalisation, as far as 8 bits can show it.
+Image denormalised(const Tensor& values, const Preprocess& preprocess) {
+  const int64_t height = values.shape()[1], width = values.shape()[2], plane = height * width;
+  Image image{int(width), int(height), std::vector<uint8_t>(size_t(plane) * 3)};
+  const auto x = values.reals();
+  for (size_t c = 0; c < 3; ++c)
+    for (int64_t i = 0; i < plane; ++i) {
+      const double value =
+          double(x[c * size_t(plane) + size_t(i)]) * preprocess.std[c] + preprocess.mean[c];
+      image.rgb[size_t(i) * 3 + c] = uint8_t(std::lround(std::clamp(value, 0.0, 1.0) * 255));
+    }
+  return image;
+}
+
+}  // namespace
+
+InputList list_inputs(const std::vector<std::string>& arguments, const Shape& model_input) {
+  Listing list;
+  for (const std::string& argument : arguments) {
+    const fs::path path = argument;
+    const std::string extension = lower_extension(path);
+    std::error_code ignored;
+    if (fs::is_directory(path, ignored))
+      list_folder(path, list);
+    else if (extension == ".txt" || extension == ".jsonl")
+      quit(ExitCode::usage, "{}: texts are for language models, which this version does not have",
+           path_text(path));
+    else
+      list_file(path, model_input, list);
+  }
+  const auto names = output_names(list.files);
+  InputList inputs;
+  inputs.notes = std::move(list.notes);
+  for (size_t f = 0; f < list.files.size(); ++f)
+    for (int64_t i = 0; i < list.files[f].count; ++i) {
+      Item item;
+      item.id = names[f][size_t(i)];
+      item.path = list.files[f].path;
+      item.input = to_utf8(item.path.native());
+      item.error = list.errors[f];
+      if (is_array(item.path) && item.error.empty()) {
+        item.sample = i;
+        item.samples = list.files[f].count;
+      }
+      identify(item);
+      inputs.items.push_back(std::move(item));
+    }
+  return inputs;
+}
+
+Input InputReader::from_array(const Item& item) {
+  if (array_path_ != item.path) {
+    array_ = Tensor();  // two at once would take twice the memory
+    array_ = read_array(item.path, model_.input);
+    array_path_ = item.path;
+  }
+  if (array_.shape()[0] != item.samples)
+    fail(ErrorKind::file, ErrorCode::io, "{}: changed from {} to {} samples during the job",
+         path_text(item.path), item.samples, array_.shape()[0]);
+  Input input;
+  input.values = array_.slice(item.sample, item.sample + 1).reshaped(model_.input).clone();
+  check_finite(input.values, item.samples > 1 || array_.shape().rank() > 3
+                                 ? fmt::format("{} [{}]", path_text(item.path), item.sample)
+                                 : path_text(item.path));
+  input.picture = denormalised(input.values, model_.preprocess);
+  input.region = {0, 0, double(input.picture.width), double(input.picture.height)};
+  return input;
+}
+
+Input InputReader::read(const Item& item) {
+  if (!item.error.empty()) throw Error(ErrorKind::item, ErrorCode::item, item.error);
+  if (item.sample >= 0) return from_array(item);
+  Input input;
+  input.picture = read_image(item.path);
+  input.values = model_.preprocess(input.picture);
+  if (input.values.shape() != model_.input)
+    fail(ErrorKind::item, ErrorCode::shape, "{}: becomes {}, the model takes {}",
+         path_text(item.path), to_string(input.values.shape()), to_string(model_.input));
+  input.region = model_.preprocess.region(input.picture);
+  return input;
+}
+
+Tensor stacked(const std::vector<const Tensor*>& items) {
+  WHENCE_ASSERT(!items.empty());
+  const Shape& one = items[0]->shape();
+  Tensor all(Type{Shape{int64_t(items.size()), one[0], one[1], one[2]}});
+  auto to = all.reals().begin();
+  for (const Tensor* item : items) to = std::copy(item->reals().begin(), item->reals().end(), to);
+  return all;
+}
+
+}  // namespace whence::cli

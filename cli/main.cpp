@@ -1,0 +1,58 @@
+// The whence program: reads the command line, runs the command, and turns every failure into one
+// line on stderr and an exit code.
+#include <exception>
+#include <new>
+
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/signals.h"
+
+namespace {
+
+using namespace whence;
+using namespace whence::cli;
+
+ExitCode run(const Options& options) {
+  switch (options.command) {
+    case Command::explain:
+      return run_explain(options);
+    case Command::predict:
+      return run_predict(options);
+    case Command::methods:
+      return run_methods(options);
+    case Command::inspect:
+      return run_inspect(options);
+    case Command::demo:
+      return run_demo(options);
+  }
+  return ExitCode::internal;
+}
+
+int run_command_line(int argc, char** argv) try {
+  std::string text;
+  const std::optional<Options> options = read_command_line(argc, argv, text);
+  print(text);
+  const ExitCode code = options ? run(*options) : ExitCode::done;
+  flush_output();
+  return signal_caught() ? 128 + signal_caught() : int(code);
+} catch (const Failure& failure) {
+  complain(failure.what());
+  return int(failure.code());
+} catch (const Error& error) {
+  if (error.code() == ErrorCode::cancelled && signal_caught()) return 128 + signal_caught();
+  complain(error.what());
+  return int(exit_code(error, ExitCode::internal));
+} catch (const std::bad_alloc&) {
+  complain("out of memory; a smaller --mem or --chunk may help");
+  return int(ExitCode::output);
+} catch (const std::exception& error) {
+  complain(fmt::format("internal error: {}; please report it", printable(error.what())));
+  return int(ExitCode::internal);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  catch_signals();
+  return run_command_line(argc, argv);
+}

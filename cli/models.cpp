@@ -1,0 +1,61 @@
+#include "cli/models.h"
+
+#include <system_error>
+#include <vector>
+
+#include "cli/failure.h"
+#include "io/files.h"
+
+namespace whence::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* bundled[] = {"demo-vit"};
+// Of the whole tool, and not in this version of it.
+constexpr const char* absent[] = {"demo-resnet", "demo-bert", "demo-clip"};
+
+// Where bundled models may be: beside an installed or moved program, where they were installed, in
+// the source tree.
+std::vector<fs::path> data_folders() {
+  std::vector<fs::path> folders;
+  std::error_code error;
+  if (const fs::path program = fs::read_symlink("/proc/self/exe", error); !error)
+    folders.push_back(program.parent_path().parent_path() / "share" / "whence");
+#ifdef WHENCE_SOURCE_DATA
+  folders.emplace_back(WHENCE_SOURCE_DATA);
+#endif
+#ifdef WHENCE_INSTALLED_DATA
+  folders.emplace_back(WHENCE_INSTALLED_DATA);
+#endif
+  return folders;
+}
+
+}  // namespace
+
+fs::path find_model(const std::string& name) {
+  std::error_code ignored;
+  for (const char* known : bundled) {
+    if (name != known) continue;
+    std::string searched;
+    for (const fs::path& folder : data_folders()) {
+      if (fs::is_directory(folder / name, ignored)) return folder / name;
+      searched += (searched.empty() ? "" : ", ") + path_text(folder);
+    }
+    quit(ExitCode::model, "{}: the bundled model is not installed; looked in {}", name, searched);
+  }
+  if (fs::exists(name, ignored)) return name;
+  for (const char* other : absent)
+    if (name == other)
+      quit(ExitCode::model, "{}: this version does not bundle it; bundled: demo-vit", name);
+  quit(ExitCode::model, "{}: no such file or folder, nor a bundled model (bundled: demo-vit)",
+       path_text(name));
+}
+
+std::shared_ptr<const Model> open_model(const Options& options) {
+  const fs::path path = find_model(options.model);
+  return or_quit(ExitCode::model,
+                 [&] { return std::make_shared<const Model>(load_model(path, options.load)); });
+}
+
+}  // namespace whence::cli

@@ -1,0 +1,56 @@
+// Values of options that have a small language of their own.
+#include <algorithm>
+
+#include "cli/failure.h"
+#include "cli/options.h"
+#include "cli/text.h"
+#include "runtime/text.h"
+
+namespace whence::cli {
+
+void check_device(const std::string& name) {
+  if (name == "auto" || name == "cpu") return;
+  const bool numbered =
+      name.size() > 5 && name.starts_with("cuda:") &&
+      std::all_of(name.begin() + 5, name.end(), [](char c) { return c >= '0' && c <= '9'; });
+  if (name == "cuda" || name == "simt" || numbered)
+    quit(ExitCode::device, "--device {}: this build computes on the cpu only", printable(name));
+  quit(ExitCode::usage, "--device: '{}' is not one of auto, cpu, simt, cuda, cuda:N",
+       printable(name));
+}
+
+void check_precision(const std::string& name) {
+  if (name == "f32") return;
+  if (name == "tf32" || name == "bf16")
+    quit(ExitCode::usage, "--precision {}: the cpu computes in f32", name);
+  quit(ExitCode::usage, "--precision: '{}' is not one of f32, tf32, bf16", printable(name));
+}
+
+Save read_save_list(Command command, const std::string& list) {
+  const std::vector<std::string> known =
+      command == Command::predict ? std::vector<std::string>{"logits"}
+                                  : std::vector<std::string>{"png", "npy", "json", "logits"};
+  Save save;
+  for (const std::string& part : split(list, ',')) {
+    if (part == "html" && command == Command::explain)
+      quit(ExitCode::usage,
+           "--save html: pages of coloured words are for texts; inputs are images");
+    if (std::find(known.begin(), known.end(), part) == known.end())
+      quit(ExitCode::usage, "--save: '{}' is not one of {}", printable(part), listing(known));
+    save.png |= part == "png";
+    save.npy |= part == "npy";
+    save.logits |= part == "logits";
+  }
+  return save;
+}
+
+Shard read_shard(const std::string& text) {
+  const std::vector<std::string> parts = split(text, '/');
+  if (parts.size() != 2)
+    quit(ExitCode::usage, "--shard: '{}' is not I/N, for example 1/4 for the first of four",
+         printable(text));
+  const int64_t count = whole_number("--shard I/N: N", parts[1], 1, 1'000'000);
+  return {whole_number("--shard I/N: I", parts[0], 1, count) - 1, count};
+}
+
+}  // namespace whence::cli

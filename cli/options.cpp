@@ -1,0 +1,268 @@
+#include "cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <limits>
+#include <map>
+
+#include "cli/failure.h"
+#include "cli/text.h"
+#include "runtime/text.h"
+
+#ifndef WHENCE_VERSION
+#define WHENCE_VERSION "0.1.0"
+#endif
+
+namespace whence::cli {
+namespace {
+
+struct CommandInfo {
+  Command command;
+  const char *name, *summary, *example;
+};
+constexpr CommandInfo commands[] = {
+    {Command::explain, "explain", "Where in each input a prediction comes from",
+     "Examples:\n"
+     "  whence explain -m demo-vit --method tam cat.jpg\n"
+     "  whence explain -m model/ --method integrated-gradients -p steps=100 -t tabby -t 207 \\\n"
+     "      --save png,npy -o out photos/"},
+    {Command::predict, "predict", "Top classes of every input",
+     "Example:\n  whence predict -m demo-vit --top 3 cat.jpg photos/"},
+    {Command::methods, "methods", "Every method, or the options of one",
+     "Examples:\n  whence methods\n  whence methods integrated-gradients"},
+    {Command::inspect, "inspect", "What a model is made of: architecture, checkpoint, names",
+     "Examples:\n  whence inspect -m demo-vit\n  whence inspect -m demo-vit --plan tam"},
+    {Command::demo, "demo", "Explain the bundled scenes and write a page to look at",
+     "Example:\n  whence demo && xdg-open whence-out/demo/index.html"},
+};
+// Of the whole tool, and not in this version of it.
+constexpr const char* absent[] = {"evaluate", "audit", "bench"};
+
+std::vector<std::string> command_names() {
+  std::vector<std::string> names;
+  for (const CommandInfo& info : commands) names.emplace_back(info.name);
+  return names;
+}
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return text;
+}
+
+// As typed; the parser only takes options and values apart.
+struct Typed {
+  std::string device = "auto", precision = "f32", threads, memory, chunk, image_size, top, seed,
+              save, shard, out, draws, labels, layer, neuron;
+  std::vector<std::string> texts;
+};
+
+void add_model(CLI::App& app, Options& o, Typed& t) {
+  app.add_option("-m,--model", o.model, "Folder, .safetensors file, or demo-vit");
+  app.add_option("--arch", o.load.architecture, "Named architecture, where shapes do not decide");
+  app.add_option("--labels", t.labels, "File of class names: a line each, JSON list or map");
+  app.add_option("--image-size", t.image_size,
+                 "Side of the model's input, if not the checkpoint's");
+  app.add_flag("--allow-unexpected", o.load.allow_unexpected,
+               "Leave tensors unused that lie inside layers of the model");
+}
+
+void add_running(CLI::App& app, Typed& t) {
+  app.add_option("--device", t.device, "auto or cpu");
+  app.add_option("--precision", t.precision, "f32");
+  app.add_option("--threads", t.threads, "Threads (default: WHENCE_THREADS, else one a core)");
+  app.add_option("--mem", t.memory, "Bytes for activations, suffix K, M or G (default 1G)");
+  app.add_option("--chunk", t.chunk, "Rows computed at once (default: chosen to fit --mem)");
+}
+
+void add_output(CLI::App& app, Typed& t, const std::string& folder) {
+  app.add_option("-o,--out", t.out, "Output folder (default " + folder + ")");
+}
+
+void add_inputs(CLI::App& app, Options& o, Typed& t) {
+  app.add_option("INPUT", o.inputs, "Images, folders of images, .npy model inputs");
+  app.add_option("--text", t.texts)->allow_extra_args(false)->group("");
+}
+
+void add_explain(CLI::App& app, Options& o, Typed& t) {
+  app.add_option("--method", o.methods, "Method id, repeatable (see whence methods)")
+      ->allow_extra_args(false);
+  app.add_option("-t,--target", o.targets,
+                 "Class index, class name, A-B for a contrast, or predicted; repeatable")
+      ->allow_extra_args(false);
+  app.add_option("-p", o.parameters, "NAME=VALUE, an option of the method; repeatable")
+      ->allow_extra_args(false);
+  app.add_option("--seed", t.seed, "Seed of random methods (default 0)");
+  app.add_option("--draws", t.draws, ".npy of standard variates used instead of the generator");
+  app.add_option("--save", t.save, "Any of png,npy,json,logits (default png,json)");
+  app.add_flag("--resume", o.resume, "Skip what results.jsonl already has");
+  app.add_option("--shard", t.shard, "I/N: the I-th of N equal parts of the inputs");
+  app.add_option("--layer", t.layer)->group("");
+  app.add_option("--neuron", t.neuron)->group("");
+}
+
+void add_options(CLI::App& app, Options& o, Typed& t) {
+  app.set_help_flag("-h,--help", "This text");
+  app.allow_extras();  // reported below, with the nearest names
+  switch (o.command) {
+    case Command::explain:
+      add_inputs(app, o, t);
+      add_model(app, o, t);
+      add_explain(app, o, t);
+      add_output(app, t, "whence-out");
+      add_running(app, t);
+      break;
+    case Command::predict:
+      add_inputs(app, o, t);
+      add_model(app, o, t);
+      app.add_option("--top", t.top, "Classes to list (default 5)");
+      app.add_option("--save", t.save, "logits: NAME.logits.npy in the output folder");
+      add_output(app, t, "whence-out");
+      add_running(app, t);
+      break;
+    case Command::methods:
+      app.add_option("ID", o.method, "A method");
+      break;
+    case Command::inspect:
+      add_model(app, o, t);
+      app.add_option("--plan", o.method, "Method whose every step is listed, with its memory");
+      app.add_option("-p", o.parameters, "NAME=VALUE, an option of that method; repeatable")
+          ->allow_extra_args(false);
+      add_running(app, t);
+      break;
+    case Command::demo:
+      add_output(app, t, "whence-out");
+      add_running(app, t);
+      break;
+  }
+  app.add_flag("--json", o.json, "JSON lines instead of a table");
+}
+
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options())
+    if (!option->get_positional() && !option->get_group().empty())
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+void check_extras(const CLI::App& app) {
+  const std::vector<std::string> extras = app.remaining();
+  if (extras.empty()) return;
+  const std::string name = extras[0].substr(0, extras[0].find('='));
+  if (name.starts_with('-'))
+    quit(ExitCode::usage, "unknown option '{}' of whence {}; the nearest are {}", printable(name),
+         app.get_name(), listing(nearest(name, option_names(app))));
+  quit(ExitCode::usage, "whence {}: '{}' is one argument too many", app.get_name(),
+       printable(extras[0]));
+}
+
+// The fields of `o` that are not plain texts.
+void read_values(Options& o, const Typed& t) {
+  if (!t.layer.empty() || !t.neuron.empty())
+    quit(ExitCode::usage, "{}: this version attributes to inputs only",
+         t.layer.empty() ? "--neuron" : "--layer");
+  if (!t.texts.empty())
+    quit(ExitCode::usage,
+         "--text: texts are for language models, which this version does not have");
+  check_precision(t.precision);
+  check_device(t.device);
+  constexpr int64_t any = std::numeric_limits<int64_t>::max();
+  if (!t.threads.empty()) o.settings.threads = int(whole_number("--threads", t.threads, 1, 1024));
+  if (!t.memory.empty()) o.settings.memory = byte_count("--mem", t.memory);
+  if (!t.chunk.empty()) o.settings.chunk = whole_number("--chunk", t.chunk, 1, 65536);
+  if (!t.image_size.empty())
+    o.load.image_size = whole_number("--image-size", t.image_size, 1, 16384);
+  if (!t.top.empty()) o.top = whole_number("--top", t.top, 1, any);
+  if (!t.seed.empty()) o.seed = uint64_t(whole_number("--seed", t.seed, 0, any));
+  if (!t.shard.empty()) o.shard = read_shard(t.shard);
+  o.load.labels = t.labels;
+  o.draws = t.draws;
+  o.out = t.out.empty() ? "whence-out" : t.out;
+  if (!t.save.empty())
+    o.save = read_save_list(o.command, t.save);
+  else
+    o.save.png = o.command == Command::explain;
+}
+
+void check_required(const Options& o) {
+  const bool on_inputs = o.command == Command::explain || o.command == Command::predict;
+  if ((on_inputs || o.command == Command::inspect) && o.model.empty())
+    quit(ExitCode::usage, "a model is needed: -m FOLDER, -m FILE.safetensors or -m demo-vit");
+  if (o.command == Command::explain && o.methods.empty())
+    quit(ExitCode::usage, "a method is needed: --method ID (whence methods lists them)");
+  if (on_inputs && o.inputs.empty())
+    quit(ExitCode::usage, "an input is needed: images, folders or .npy files");
+  if (o.command == Command::inspect && o.method.empty() && !o.parameters.empty())
+    quit(ExitCode::usage, "-p: options belong to a method; name it with --plan METHOD");
+}
+
+std::string general_help() {
+  std::string text = "whence: where a prediction came from\n\nUsage: whence COMMAND [OPTIONS]\n\n";
+  for (const CommandInfo& info : commands)
+    text += fmt::format("  {:<9}{}\n", info.name, info.summary);
+  return text +
+         "\n  whence COMMAND --help    options and examples of a command\n"
+         "  whence --version\n\nExample:\n  whence explain -m demo-vit --method tam cat.jpg\n";
+}
+
+const CommandInfo& find_command(const std::string& name) {
+  for (const CommandInfo& info : commands)
+    if (name == info.name) return info;
+  for (const char* other : absent)
+    if (name == other)
+      quit(ExitCode::usage, "this version does not have '{}'; it has {}", name,
+           joined(command_names()));
+  if (name.starts_with('-'))
+    quit(ExitCode::usage, "unknown option '{}' before the command; commands are {}",
+         printable(name), joined(command_names()));
+  quit(ExitCode::usage, "there is no command '{}'; commands are {}", printable(name),
+       joined(command_names()));
+}
+
+}  // namespace
+
+std::optional<Options> read_command_line(int argc, const char* const* argv, std::string& text) {
+  if (argc < 2)
+    quit(ExitCode::usage, "a command is needed: {} (see whence --help)", joined(command_names()));
+  const std::string first = argv[1];
+  if (first == "--help" || first == "-h" || first == "help") {
+    text = general_help();
+    return {};
+  }
+  if (first == "--version") {
+    text = "whence " WHENCE_VERSION "\n";
+    return {};
+  }
+  const CommandInfo& info = find_command(first);
+  Options options;
+  options.command = info.command;
+  Typed typed;
+  CLI::App app(info.summary, info.name);
+  app.footer(info.example);
+  add_options(app, options, typed);
+  // The parser takes arguments from the back.
+  std::vector<std::string> arguments;
+  for (int i = argc - 1; i >= 2; --i) arguments.emplace_back(argv[i]);
+  try {
+    app.parse(std::move(arguments));
+  } catch (const CLI::CallForHelp&) {
+    text = app.help("whence " + std::string(info.name));
+    return {};
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string what = error.what();
+    if (what.ends_with("missing"))
+      quit(ExitCode::usage, "whence {}: {}: a value is missing", info.name,
+           printable(what.substr(0, what.find(':'))));
+    quit(ExitCode::usage, "whence {}: {}", info.name, printable(what));
+  } catch (const CLI::ParseError& error) {
+    check_extras(app);
+    quit(ExitCode::usage, "whence {}: {}", info.name, printable(error.what()));
+  }
+  check_extras(app);
+  read_values(options, typed);
+  check_required(options);
+  return options;
+}
+
+}  // namespace whence::cli

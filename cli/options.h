@@ -1,0 +1,59 @@
+// What was typed, checked: names, numbers, ranges and combinations. Whether files exist and what a
+// model knows is found out by the commands.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "whence/explain.h"
+#include "whence/model.h"
+
+namespace whence::cli {
+
+enum class Command { predict, explain, methods, inspect, demo };
+
+struct Save {
+  bool png = false, npy = false, logits = false;
+};
+
+// Inputs first, first + count, first + 2 count, ...
+struct Shard {
+  int64_t first = 0, count = 1;
+};
+
+struct Options {
+  Command command = Command::explain;
+  bool json = false;
+
+  std::string model;
+  LoadOptions load;
+  Explainer::Settings settings;
+
+  std::vector<std::string> inputs;
+  std::filesystem::path out;
+  Save save;
+  bool resume = false;
+  Shard shard;
+  int64_t top = 5;
+
+  std::vector<std::string> methods, targets, parameters;
+  uint64_t seed = 0;
+  std::filesystem::path draws;
+
+  std::string method;  // `methods ID`, `inspect --plan METHOD`
+};
+
+// The whole command line. Nothing when only a text was asked for (--help, --version), which is then
+// in `text`. Everything that is wrong with it is a usage failure.
+std::optional<Options> read_command_line(int argc, const char* const* argv, std::string& text);
+
+// --device: this build computes on the processor only.
+void check_device(const std::string& name);
+void check_precision(const std::string& name);
+Save read_save_list(Command command, const std::string& list);
+Shard read_shard(const std::string& text);
+
+}  // namespace whence::cli

@@ -1,0 +1,136 @@
+// `whence predict`: the top classes of every input.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "cli/batch.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/models.h"
+#include "cli/records.h"
+#include "cli/signals.h"
+#include "cli/text.h"
+#include "io/npy.h"
+
+namespace whence::cli {
+namespace {
+
+class PredictJob {
+ public:
+  explicit PredictJob(const Options& options);
+  ExitCode run();
+
+ private:
+  void run_group(const std::vector<Entry>& group);
+  void show(const Item& item, const Tensor& logits);
+  void show_error(const Item& item, const std::string& error);
+
+  const Options& options_;
+  std::shared_ptr<const Model> model_;
+  std::optional<Explainer> explainer_;
+  std::vector<Item> items_;
+  std::optional<Table> table_;
+  size_t failed_ = 0;
+};
+
+PredictJob::PredictJob(const Options& options) : options_(options), model_(open_model(options)) {
+  Explainer::Settings settings = options.settings;
+  settings.progress = [](double) { return signal_caught() == 0; };
+  explainer_.emplace(model_, std::move(settings));
+  InputList inputs = list_inputs(options.inputs, model_->input);
+  items_ = std::move(inputs.items);
+  for (const std::string& note : inputs.notes) complain(note);
+  size_t width = 0;
+  for (const Item& item : items_) width = std::max(width, columns(item.id));
+  table_.emplace(std::vector<Table::Column>{{"input", std::min<size_t>(width, 32)},
+                                            {"probability", 0, true},
+                                            {"index", 0, true},
+                                            {"class"}});
+}
+
+ExitCode PredictJob::run() {
+  std::optional<Results> folder;  // for exclusive use of it
+  if (options_.save.logits) folder.emplace(options_.out);
+  InputReader reader(*model_);
+  std::vector<size_t> all(items_.size());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  for (size_t next = 0; next < all.size() && !signal_caught();)
+    run_group(read_group(reader, items_, all, next));
+  if (failed_) complain(fmt::format("{} of {} inputs failed", failed_, items_.size()));
+  return failed_ ? ExitCode::inputs_failed : ExitCode::done;
+}
+
+void PredictJob::run_group(const std::vector<Entry>& group) {
+  std::vector<const Entry*> readable;
+  for (const Entry& entry : group)
+    if (entry.error.empty()) readable.push_back(&entry);
+  const auto outcomes = compute_each<Tensor>(readable, items_, [&](const Tensor& batch, size_t) {
+    const Tensor logits = explainer_->logits(batch);
+    std::vector<Tensor> rows;
+    for (int64_t r = 0; r < logits.shape()[0]; ++r)
+      rows.push_back(logits.slice(r, r + 1).reshaped({logits.shape()[1]}));
+    return rows;
+  });
+  AtomicWriter files;
+  if (options_.save.logits)
+    or_quit(ExitCode::output, [&] {
+      for (size_t k = 0; k < outcomes.size(); ++k)
+        if (outcomes[k].value)
+          files.add(options_.out / (items_[readable[k]->item].id + ".logits.npy"),
+                    encode_npy(*outcomes[k].value));
+      files.commit();
+      return 0;
+    });
+  size_t k = 0;
+  for (const Entry& entry : group) {
+    const Item& item = items_[entry.item];
+    if (!entry.error.empty()) {
+      show_error(item, entry.error);
+      continue;
+    }
+    const auto& outcome = outcomes[k++];
+    if (outcome.value)
+      show(item, *outcome.value);
+    else
+      show_error(item, outcome.error);
+  }
+  flush_output();
+}
+
+void PredictJob::show(const Item& item, const Tensor& logits) {
+  const std::vector<ClassScore> top = top_classes(logits.reals(), options_.top);
+  if (options_.json) {
+    Record record;
+    record["id"] = item.id;
+    record["input"] = item.input;
+    record["model"] = to_utf8(model_->name);
+    record["top"] = top_record(top, model_->labels);
+    if (options_.save.logits) record["files"] = {item.id + ".logits.npy"};
+    print(line_of(record) + "\n");
+    return;
+  }
+  for (size_t i = 0; i < top.size(); ++i)
+    table_->row({i ? std::string() : shortened(item.id, 32),
+                 fmt::format("{:.4f}", top[i].probability), std::to_string(top[i].index),
+                 to_utf8(model_->labels[size_t(top[i].index)])});
+}
+
+void PredictJob::show_error(const Item& item, const std::string& error) {
+  ++failed_;
+  flush_output();
+  complain(error);
+  if (!options_.json) return;
+  Record record;
+  record["id"] = item.id;
+  record["input"] = item.input;
+  record["model"] = to_utf8(model_->name);
+  record["error"] = to_utf8(error);
+  print(line_of(record) + "\n");
+}
+
+}  // namespace
+
+ExitCode run_predict(const Options& options) { return PredictJob(options).run(); }
+
+}  // namespace whence::cli

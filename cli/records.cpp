@@ -1,0 +1,205 @@
+#include "cli/records.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cli/failure.h"
+#include "cli/names.h"
+#include "cli/text.h"
+#include "io/files.h"
+#include "io/json.h"
+
+namespace whence::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string fingerprint_of(const std::string& text) {
+  return fingerprint({text.begin(), text.end()});
+}
+
+std::string setup_text(const Model& model) {
+  const Preprocess& p = model.preprocess;
+  std::string text =
+      fmt::format("{} {} {} {} {} {} {} {}", int(p.fit), p.resize_height, p.resize_width,
+                  int(p.filter), p.crop, p.crop_height, p.crop_width, int(p.crop_rounding));
+  for (size_t c = 0; c < 3; ++c) text += fmt::format(" {} {}", p.mean[c], p.std[c]);
+  for (const std::string& label : model.labels) text += "\n" + label;
+  return text;
+}
+
+// What identifies a result: equal fields, equal result.
+Record identity(const JobFacts& job, const Item& item, const MethodChoice& method) {
+  Record record;
+  record["model_digest"] = job.digest;
+  record["setup"] = job.setup;
+  record["options"] = method.options();
+  record["seed"] = job.seed;
+  if (!job.draws.empty()) record["draws"] = job.draws;
+  record["input_bytes"] = item.bytes;
+  record["input_modified"] = item.modified;
+  return record;
+}
+
+std::string value_text(const Record& value) {
+  return value.is_string() ? printable(value.get<std::string>()) : value.dump();
+}
+
+// The first key whose values differ, for a message.
+std::string first_difference(const Record& was, const Record& now) {
+  for (const auto& [key, value] : now.items()) {
+    const auto old = was.find(key);
+    if (old == was.end()) return key;
+    if (*old == value) continue;
+    if (value.is_object() && old->is_object()) return first_difference(*old, value);
+    return fmt::format("{} {}, now {}", key, value_text(*old), value_text(value));
+  }
+  return "fewer options now";
+}
+
+}  // namespace
+
+std::vector<ClassScore> top_classes(std::span<const real> logits, int64_t count) {
+  const double largest = double(*std::max_element(logits.begin(), logits.end()));
+  double sum = 0;
+  for (const real x : logits) sum += std::exp(double(x) - largest);
+  std::vector<ClassScore> classes;
+  for (size_t k = 0; k < logits.size(); ++k)
+    classes.push_back({int64_t(k), std::exp(double(logits[k]) - largest) / sum});
+  const auto keep = classes.begin() + std::min(count, int64_t(classes.size()));
+  std::partial_sort(classes.begin(), keep, classes.end(),
+                    [&](const ClassScore& a, const ClassScore& b) {
+                      const real x = logits[size_t(a.index)], y = logits[size_t(b.index)];
+                      return x != y ? x > y : a.index < b.index;
+                    });
+  classes.erase(keep, classes.end());
+  return classes;
+}
+
+JobFacts job_facts(const Model& model, const Options& options, std::vector<MethodChoice> methods,
+                   std::vector<NamedTarget> targets) {
+  JobFacts job;
+  job.model = to_utf8(model.name);
+  job.digest = model.weights.digest;
+  job.setup = fingerprint_of(setup_text(model));
+  if (!options.draws.empty())
+    job.draws = or_quit(ExitCode::usage,
+                        [&] { return fingerprint(read_file(options.draws, int64_t(16) << 30)); });
+  job.seed = options.seed;
+  job.folder = options.out;
+  job.save = options.save;
+  job.labels = model.labels;
+  job.targets = std::move(targets);
+  job.methods = std::move(methods);
+  return job;
+}
+
+int64_t rank_of(const JobFacts& job, size_t item, int64_t method, size_t target) {
+  const int64_t slots = int64_t(job.methods.size()) + 1;
+  return (int64_t(item) * slots + method + 1) * int64_t(job.targets.size()) + int64_t(target);
+}
+
+Record top_record(const std::vector<ClassScore>& top, const std::vector<std::string>& labels) {
+  Record list = Record::array();
+  for (const ClassScore& c : top) {
+    Record one;
+    one["index"] = c.index;
+    one["name"] = labels[size_t(c.index)];
+    one["probability"] = shortest(real(c.probability));
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
+Record result_record(const JobFacts& job, const Item& item, const MethodChoice& method,
+                     const NamedTarget& target, const Result& result,
+                     const std::vector<ClassScore>& top, const std::vector<WrittenFile>& files,
+                     double milliseconds) {
+  const Record own = identity(job, item, method);
+  Record record;
+  record["id"] = item.id;
+  record["input"] = item.input;
+  record["model"] = job.model;
+  record["method"] = method.info->id;
+  record["options"] = own["options"];
+  record["seed"] = job.seed;
+  record["target"] = result.target;
+  if (result.against >= 0) record["against"] = result.against;
+  record["target_name"] = target_name(result.target, result.against, job.labels);
+  record["score"] = shortest(result.score);
+  record["probability"] = shortest(result.probability);
+  record["top"] = top_record(top, job.labels);
+  record["shape"] =
+      std::vector<int64_t>(result.attribution.shape().begin(), result.attribution.shape().end());
+  if (result.flat) record["flat"] = true;
+  record["files"] = Record::array();
+  record["file_bytes"] = Record::array();
+  for (const WrittenFile& file : files) {
+    record["files"].push_back(to_utf8(file.name));
+    record["file_bytes"].push_back(file.bytes);
+  }
+  if (result.gap) record["gap"] = shortest(real(*result.gap));
+  record["wanted"] = target.key;
+  for (const auto& [key, value] : own.items()) record[key] = value;
+  record["milliseconds"] = std::round(milliseconds * 10) / 10;
+  return record;
+}
+
+Record error_record(const JobFacts& job, const Item& item, const MethodChoice* method,
+                    const std::string& error) {
+  Record record;
+  record["id"] = item.id;
+  record["input"] = item.input;
+  record["model"] = job.model;
+  if (method) record["method"] = method->info->id;
+  record["error"] = to_utf8(error);
+  return record;
+}
+
+std::string file_stem(const JobFacts& job, const Item& item, const MethodChoice& method,
+                      const NamedTarget& target) {
+  const std::string stem = item.id + "." + method.info->id;
+  return job.targets.size() == 1 ? stem : stem + "." + file_name_part(target.typed);
+}
+
+std::vector<std::string> file_names(const JobFacts& job, const Item& item,
+                                    const MethodChoice& method, const NamedTarget& target) {
+  const std::string stem = file_stem(job, item, method, target);
+  std::vector<std::string> names;
+  if (job.save.png) names.push_back(stem + ".png");
+  if (job.save.npy) names.push_back(stem + ".npy");
+  if (job.save.logits) names.push_back(item.id + ".logits.npy");
+  return names;
+}
+
+bool is_current(const std::string& line, const JobFacts& job, const Item& item,
+                const MethodChoice& method, const NamedTarget& target, const fs::path& folder,
+                std::string& difference) {
+  const Record record = Record::parse(line, nullptr, false);  // it was parsed when it was read
+  const Record now = identity(job, item, method);
+  Record was;
+  for (const auto& [key, value] : now.items())
+    if (record.contains(key)) was[key] = record[key];
+  if (was != now) {
+    difference = first_difference(was, now);
+    return false;
+  }
+  if (record.contains("draws") != now.contains("draws")) {
+    difference = "draws";
+    return false;
+  }
+  const auto files = record.find("files"), sizes = record.find("file_bytes");
+  if (files == record.end() || sizes == record.end() || !files->is_array() || !sizes->is_array() ||
+      files->size() != sizes->size())
+    return false;
+  for (const std::string& name : file_names(job, item, method, target)) {
+    const auto at = std::find(files->begin(), files->end(), Record(to_utf8(name)));
+    if (at == files->end()) return false;
+    std::error_code error;
+    const uintmax_t size = fs::file_size(folder / name, error);
+    if (error || (*sizes)[size_t(at - files->begin())] != size) return false;
+  }
+  return true;
+}
+
+}  // namespace whence::cli

@@ -1,0 +1,84 @@
+#include "cli/requests.h"
+
+#include <charconv>
+#include <set>
+
+#include "cli/failure.h"
+#include "runtime/text.h"
+
+namespace whence::cli {
+namespace {
+
+nlohmann::ordered_json typed_value(const std::string& text) {
+  if (text == "true" || text == "false") return text == "true";
+  const char *begin = text.data(), *end = begin + text.size();
+  int64_t whole = 0;
+  if (const auto r = std::from_chars(begin, end, whole); r.ec == std::errc() && r.ptr == end)
+    return whole;
+  double number = 0;
+  if (const auto r = std::from_chars(begin, end, number);
+      r.ec == std::errc() && r.ptr == end && number - number == 0)
+    return number;
+  return text;
+}
+
+const OptionInfo* find_option(const MethodInfo& method, const std::string& name) {
+  for (const OptionInfo& option : method.options)
+    if (option.name == name) return &option;
+  return nullptr;
+}
+
+// "steps (50), start_layer (auto)", with the method before it where there are several.
+std::string options_text(const std::vector<MethodChoice>& methods) {
+  std::string text;
+  for (const MethodChoice& method : methods) {
+    std::string own;
+    for (const OptionInfo& option : method.info->options)
+      own += fmt::format("{}{} ({})", own.empty() ? "" : ", ", option.name, option.fallback);
+    text += fmt::format("{}{} has {}", text.empty() ? "" : "; ", method.info->id,
+                        own.empty() ? "no options" : own);
+  }
+  return text;
+}
+
+}  // namespace
+
+nlohmann::ordered_json MethodChoice::options() const {
+  auto all = nlohmann::ordered_json::object();
+  for (const OptionInfo& option : info->options) {
+    const auto it = given.find(option.name);
+    all[option.name] = typed_value(it == given.end() ? option.fallback : it->second);
+  }
+  return all;
+}
+
+std::vector<MethodChoice> choose_methods(const std::vector<std::string>& ids,
+                                         const std::vector<std::string>& parameters) {
+  std::vector<MethodChoice> methods;
+  for (const std::string& id : ids) {
+    const MethodInfo* info = or_quit(ExitCode::usage, [&] { return &method(id); });
+    for (const MethodChoice& other : methods)
+      if (other.info == info) quit(ExitCode::usage, "--method {}: given twice", id);
+    methods.push_back({info, {}});
+  }
+  std::set<std::string> seen;
+  for (const std::string& parameter : parameters) {
+    const size_t equals = parameter.find('=');
+    if (equals == parameter.npos || equals == 0)
+      quit(ExitCode::usage, "-p {}: NAME=VALUE is expected; {}", printable(parameter),
+           options_text(methods));
+    const std::string name = parameter.substr(0, equals);
+    if (!seen.insert(name).second) quit(ExitCode::usage, "-p {}: given twice", printable(name));
+    bool used = false;
+    for (MethodChoice& choice : methods)
+      if (find_option(*choice.info, name)) {
+        choice.given[name] = parameter.substr(equals + 1);
+        used = true;
+      }
+    if (!used)
+      quit(ExitCode::usage, "-p {}: no such option; {}", printable(name), options_text(methods));
+  }
+  return methods;
+}
+
+}  // namespace whence::cli

@@ -1,0 +1,25 @@
+// Methods with their options, as requests to the library and as results show them.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "whence/explain.h"
+
+namespace whence::cli {
+
+struct MethodChoice {
+  const MethodInfo* info = nullptr;
+  std::map<std::string, std::string> given;
+  // Every option with its value or default; numbers and flags as such.
+  nlohmann::ordered_json options() const;
+};
+
+// `parameters` are NAME=VALUE; each must be an option of at least one of the methods and goes to
+// all that have it. Values are checked by the methods themselves.
+std::vector<MethodChoice> choose_methods(const std::vector<std::string>& ids,
+                                         const std::vector<std::string>& parameters);
+
+}  // namespace whence::cli

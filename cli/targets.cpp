@@ -1,0 +1,133 @@
+#include "cli/targets.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+#include "cli/failure.h"
+#include "runtime/text.h"
+
+namespace whence::cli {
+namespace {
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (c >= 'A' && c <= 'Z') c = char(c | 0x20);
+  return out;
+}
+
+bool is_digits(std::string_view text) {
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// What a text could mean as one class.
+struct Reading {
+  std::vector<int64_t> classes;  // exactly one: it is this
+  bool out_of_range = false;     // a number that no class has
+};
+
+Reading read_class(std::string_view text, const std::vector<std::string>& labels) {
+  Reading reading;
+  if (is_digits(text)) {
+    int64_t index = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+    if (error != std::errc() || index >= int64_t(labels.size()))
+      reading.out_of_range = true;
+    else
+      reading.classes = {index};
+    return reading;
+  }
+  for (size_t i = 0; i < labels.size(); ++i)
+    if (labels[i] == text) reading.classes.push_back(int64_t(i));
+  if (!reading.classes.empty() || text.empty()) return reading;
+  const std::string part = lower(text);
+  for (size_t i = 0; i < labels.size(); ++i)
+    if (lower(labels[i]).find(part) != std::string::npos) reading.classes.push_back(int64_t(i));
+  return reading;
+}
+
+std::string class_list(const std::vector<int64_t>& classes,
+                       const std::vector<std::string>& labels) {
+  std::vector<std::string> texts;
+  for (const int64_t c : classes) texts.push_back(fmt::format("{} {}", c, labels[size_t(c)]));
+  return listing(texts, 5);
+}
+
+// Every way to cut the text into two classes.
+std::vector<Target> contrasts(std::string_view text, const std::vector<std::string>& labels) {
+  std::vector<Target> found;
+  for (size_t at = text.find('-'); at != text.npos; at = text.find('-', at + 1)) {
+    const Reading of = read_class(text.substr(0, at), labels);
+    const Reading against = read_class(text.substr(at + 1), labels);
+    if (of.classes.size() == 1 && against.classes.size() == 1)
+      found.push_back({of.classes[0], against.classes[0]});
+  }
+  return found;
+}
+
+[[noreturn]] void fail_unknown(const std::string& text, const Reading& reading,
+                               const std::vector<std::string>& labels) {
+  const int64_t last = int64_t(labels.size()) - 1;
+  if (reading.out_of_range)
+    quit(ExitCode::usage, "--target {}: out of range, the model has classes 0 to {}",
+         printable(text), last);
+  if (reading.classes.size() > 1)
+    quit(ExitCode::usage, "--target {}: this could be {}", printable(text),
+         class_list(reading.classes, labels));
+  quit(ExitCode::usage,
+       "--target {}: no such class; give an index from 0 to {}, a class name, A-B, or predicted; "
+       "the nearest names are {}",
+       printable(text), last, listing(nearest(text, labels)));
+}
+
+}  // namespace
+
+NamedTarget read_target(const std::string& text, const std::vector<std::string>& labels) {
+  if (text == "predicted") return {Target{}, text, text};
+  const Reading whole = read_class(text, labels);
+  if (whole.classes.size() == 1)
+    return {Target{whole.classes[0], -1}, text, std::to_string(whole.classes[0])};
+  const std::vector<Target> pairs = contrasts(text, labels);
+  if (pairs.size() > 1)
+    quit(ExitCode::usage, "--target {}: this could be the contrast '{}' or '{}'; use indices",
+         printable(text), target_name(pairs[0].of, pairs[0].against, labels),
+         target_name(pairs[1].of, pairs[1].against, labels));
+  if (pairs.empty()) {
+    // A number out of range inside a contrast deserves the message of a number.
+    const size_t cut = text.find('-');
+    if (whole.classes.empty() && cut != text.npos && cut > 0)
+      for (const std::string& part : {text.substr(0, cut), text.substr(cut + 1)})
+        if (is_digits(part) && read_class(part, labels).out_of_range)
+          fail_unknown(text, read_class(part, labels), labels);
+    fail_unknown(text, whole, labels);
+  }
+  if (pairs[0].of == pairs[0].against)
+    quit(ExitCode::usage, "--target {}: a contrast of class {} with itself", printable(text),
+         pairs[0].of);
+  return {pairs[0], text, fmt::format("{}-{}", pairs[0].of, pairs[0].against)};
+}
+
+std::vector<NamedTarget> read_targets(const std::vector<std::string>& texts,
+                                      const std::vector<std::string>& labels) {
+  std::vector<NamedTarget> targets;
+  for (const std::string& text : texts) {
+    NamedTarget next = read_target(text, labels);
+    for (const NamedTarget& other : targets)
+      if (other.key == next.key)
+        quit(ExitCode::usage, "--target {}: the same as --target {}", printable(text),
+             printable(other.typed));
+    targets.push_back(std::move(next));
+  }
+  if (targets.empty()) targets.push_back({Target{}, "predicted", "predicted"});
+  return targets;
+}
+
+std::string target_name(int64_t of, int64_t against, const std::vector<std::string>& labels) {
+  std::string name = labels[size_t(of)];
+  if (against >= 0) name += " - " + labels[size_t(against)];
+  return name;
+}
+
+}  // namespace whence::cli

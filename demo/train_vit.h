@@ -1,0 +1,68 @@
+// Training a small vision transformer to name the things in scenes, with whence's own gradients.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "demo/adamw.h"
+#include "demo/scenes.h"
+#include "whence/plan.h"
+#include "whence/vit.h"
+#include "whence/weights.h"
+
+namespace whence::demo {
+
+// The bundled model: 96 x 96 pixels in 64 patches, 8 classes.
+ViTConfig demo_vit_config();
+
+// Pixels p become p / 127.5 - 1, as [3, H, W]; out has 3 * H * W elements.
+void write_pixels(const Image& image, std::span<real> out);
+// The distribution that the model shall give: even over the classes that are there.
+void write_target(const Scene& scene, std::span<real> out);
+
+// Truncated-normal-like matrices of deviation 0.02, zero biases, unit norms: all that `build_vit`
+// reads.
+Weights initial_weights(const ViTConfig& config, uint64_t seed);
+
+struct TrainOptions {
+  ViTConfig config = demo_vit_config();
+  AdamWOptions optimiser;
+  SceneOptions scenes;  // its size must be the model's
+  int64_t batch = 64;
+  uint64_t seed = 1;
+  int threads = 0;  // 0: one a core
+};
+
+// Step n sees scenes n * batch ... n * batch + batch - 1 of the seed: no scene is seen twice. Runs
+// with the same options give the same weights.
+class ViTTrainer {
+ public:
+  explicit ViTTrainer(const TrainOptions& options);
+  ~ViTTrainer();
+  struct Progress {
+    double loss;             // mean cross-entropy of the batch, before the update
+    double gradient_length;  // before clipping
+  };
+  Progress step();
+  int64_t steps_done() const { return optimiser_.steps_done(); }
+  Weights weights() const;  // a copy of what has been learned so far
+
+ private:
+  void load_scenes();
+  TrainOptions options_;
+  std::unique_ptr<Graph> graph_;
+  std::unique_ptr<Plan> plan_;
+  Value image_, target_, loss_;
+  Values parameters_, gradients_;
+  AdamW optimiser_;
+};
+
+struct Accuracy {
+  double single = 0;  // share of one-thing scenes whose thing has the largest logit
+  double pairs = 0;   // share of two-thing scenes whose two things have the two largest logits
+};
+// On `count` scenes of each sort, none of which training sees.
+Accuracy measure_accuracy(const ViTConfig& config, const Weights& weights, int64_t count);
+
+}  // namespace whence::demo

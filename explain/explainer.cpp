@@ -1,0 +1,122 @@
+#include "whence/explain.h"
+
+#include <cmath>
+#include <list>
+
+#include "explain/method.h"
+#include "runtime/check.h"
+
+namespace whence {
+namespace {
+
+std::unique_ptr<Method> make(const Job& job) {
+  const std::string& id = job.info.id;
+  if (id == "gradient" || id == "input-x-gradient") return make_gradient(job);
+  if (id == "integrated-gradients") return make_integrated_gradients(job);
+  if (id == "smoothgrad") return make_smoothgrad(job);
+  if (id == "attention-last" || id == "rollout") return make_attention_map(job);
+  if (id == "attention-grad-cam") return make_attention_grad_cam(job);
+  if (id == "generic-attention") return make_generic_attention(job);
+  if (id == "tam") return make_tam(job);
+  fail(ErrorKind::internal, ErrorCode::internal, "method {} is listed but not built; please report it", id);
+}
+
+void check_inputs(const Model& model, const Tensor& inputs) {
+  const Shape& s = inputs.shape();
+  if (s.rank() != model.input.rank() + 1 || s.count(1, s.rank()) != model.input.count() ||
+      !std::equal(model.input.begin(), model.input.end(), s.begin() + 1))
+    fail_shape("inputs have shape {}, the model takes [N, {}, {}, {}]", to_string(s), model.input[0],
+               model.input[1], model.input[2]);
+  const auto values = inputs.reals();
+  const int64_t n = model.input.count();
+  for (size_t i = 0; i < values.size(); ++i)
+    if (!std::isfinite(values[i])) {
+      ErrorFields fields;
+      fields.item = std::to_string(int64_t(i) / n);
+      throw Error(ErrorKind::item, ErrorCode::nonfinite,
+                  fmt::format("item {}: input value {} is {}, inputs must be finite", int64_t(i) / n,
+                              int64_t(i) % n, values[i]), std::move(fields));
+    }
+}
+
+void check_targets(const Model& model, const std::vector<Target>& targets) {
+  if (targets.empty()) fail_usage("at least one target is needed");
+  for (const Target& t : targets)
+    for (int64_t c : {t.of, t.against})
+      if (c < -1 || c >= model.classes)
+        fail_usage("target {} is out of range, '{}' has classes 0 to {}", c, model.name, model.classes - 1);
+}
+
+}  // namespace
+
+struct Explainer::State {
+  struct Entry {
+    std::string key;
+    std::unique_ptr<Method> method;
+  };
+  std::list<Entry> recent;  // plans are kept for the next batch of the same request
+};
+
+Explainer::Explainer(std::shared_ptr<const Model> model, Settings settings)
+    : model_(std::move(model)), settings_(std::move(settings)), state_(std::make_unique<State>()) {}
+Explainer::~Explainer() = default;
+
+// The plans of a request for so many items; the most recent few are kept.
+static std::string key_of(const Request& request, int64_t items) {
+  std::string key = fmt::format("{} {}", request.method, items);
+  for (const auto& [name, value] : request.options) key += fmt::format("\n{}={}", name, value);
+  return key;
+}
+
+Method& Explainer::method_for(const Request& request, int64_t items) {
+  constexpr size_t kept = 3;
+  const std::string key = key_of(request, items);
+  for (auto it = state_->recent.begin(); it != state_->recent.end(); ++it)
+    if (it->key == key) {
+      state_->recent.splice(state_->recent.begin(), state_->recent, it);
+      return *it->method;
+    }
+  const MethodInfo& info = whence::method(request.method);
+  if (info.models == "transformers" && model_->blocks == 0)
+    fail(ErrorKind::unsupported, ErrorCode::unsupported, "method {} needs a transformer, '{}' is not one", info.id,
+         model_->name);
+  while (state_->recent.size() >= kept) state_->recent.pop_back();
+  state_->recent.push_front({key, make({*model_, settings_, request, info, OptionSet(info, request.options), items})});
+  return *state_->recent.front().method;
+}
+
+Tensor Explainer::logits(const Tensor& inputs) {
+  check_inputs(*model_, inputs);
+  const int64_t items = inputs.shape()[0];
+  Pass pass = chunked_pass(*model_, settings_, ScoreKind::logit, items, [](Scored&) { return Values{}; });
+  const Request request;
+  const MethodInfo none{"predict", "", "", "", {}};
+  const Loops loops({*model_, settings_, request, none, OptionSet(none, {}), items}, ScoreKind::logit);
+  const auto clean = loops.items(pass, inputs, {Target{}}, nullptr, nullptr);
+  Tensor out(Type{{items, model_->classes}});
+  for (int64_t i = 0; i < items; ++i)
+    std::copy(clean.logits[size_t(i)].begin(), clean.logits[size_t(i)].end(),
+              out.reals().begin() + i * model_->classes);
+  return out;
+}
+
+std::vector<std::vector<Result>> Explainer::explain(const Tensor& inputs, const Request& request) {
+  check_targets(*model_, request.targets);
+  check_inputs(*model_, inputs);
+  return method_for(request, inputs.shape()[0]).run(inputs, request);
+}
+
+std::string Explainer::describe(const Request& request, int64_t items) {
+  std::string text;
+  for (const Pass* pass : method_for(request, items).passes())
+    text += fmt::format("pass of {} rows\n{}", pass->rows(), pass->plan().describe());
+  return text;
+}
+
+size_t Explainer::bytes(const Request& request, int64_t items) {
+  size_t sum = 0;
+  for (const Pass* pass : method_for(request, items).passes()) sum += pass->plan().bytes();
+  return sum;
+}
+
+}  // namespace whence

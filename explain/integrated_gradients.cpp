@@ -1,0 +1,146 @@
+// Integrated gradients: Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML 2017.
+//   E = (x - b) * sum_k w_k grad score(b + alpha_k (x - b)),  averaged over baselines b
+// Complete: sum E = score(x) - score(b) up to the quadrature's error, which every result reports as its gap.
+// With rule endpoint_mean and a zero baseline the numbers are those of InterpretDL's IntGradCV: points are
+// alpha x + (1 - alpha) b with both factors rounded to float, and the mean over steps runs in float.
+#include <algorithm>
+#include <numeric>
+
+#include "explain/method.h"
+#include "explain/quadrature.h"
+#include "io/npy.h"
+#include "kernels/random.h"
+#include "runtime/check.h"
+
+namespace whence {
+namespace {
+
+class IntegratedGradients final : public Method {
+ public:
+  explicit IntegratedGradients(const Job& job)
+      : model_(job.model),
+        rule_(quadrature(job.options.choice("rule", quadrature_rules()), int(job.options.integer("steps", 1, 100000)))),
+        baselines_(job.options.text("baselines")),
+        trials_(baselines_ == "random" ? job.options.integer("num_random_trials", 1, 10000) : 1),
+        multiply_(job.options.flag("multiply_by_inputs")),
+        loops_(job, score_kind(job.options)),
+        clean_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items, [](Scored&) { return Values{}; })),
+        step_(chunked_pass(job.model, job.settings, score_kind(job.options),
+                           job.items * trials_ * int64_t(rule_.alpha.size()),
+                           [](Scored& s) { return s.gradient_by({s.image}); })) {
+    if (baselines_ != "zero" && baselines_ != "random") load_baseline();
+  }
+
+  std::vector<const Pass*> passes() const override { return {&clean_, &step_}; }
+
+  std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
+    const int64_t items = inputs.shape()[0], steps = int64_t(rule_.alpha.size());
+    const size_t n = size_t(model_.input.count());
+    const auto clean = loops_.items(clean_, inputs, request.targets, nullptr, nullptr);
+    const size_t targets = request.targets.size();
+    std::vector<std::vector<Tensor>> sums(static_cast<size_t>(items));
+    for (auto& of_item : sums)
+      for (size_t t = 0; t < targets; ++t) of_item.emplace_back(Type{model_.input});
+    std::vector<std::vector<double>> start_score(size_t(items), std::vector<double>(targets, 0));
+
+    for (int64_t trial = 0; trial < trials_; ++trial) {
+      const Tensor b = baselines(inputs.shape(), request, trial);
+      const auto starts = loops_.items(clean_, b, {Target{}}, nullptr, nullptr);
+      for (int64_t i = 0; i < items; ++i)
+        for (size_t t = 0; t < targets; ++t)
+          start_score[size_t(i)][t] +=
+              loops_.score(starts.logits[size_t(i)], clean.chosen[size_t(i)][t]) / double(trials_);
+      std::vector<std::vector<Tensor>> integral(static_cast<size_t>(items));
+      for (auto& of_item : integral)
+        for (size_t t = 0; t < targets; ++t) of_item.emplace_back(Type{model_.input});
+      loops_.points(
+          step_, items, steps, clean,
+          [&](int64_t item, int64_t step, std::span<real> row) {
+            const real to = real(rule_.alpha[size_t(step)]), from = real(1 - rule_.alpha[size_t(step)]);
+            const auto x = item_of(inputs, item), b0 = item_of(b, item);
+            for (size_t j = 0; j < n; ++j) row[j] = to * x[j] + from * b0[j];
+          },
+          [&](int64_t item, size_t t, int64_t step, int64_t row) {
+            const real w = real(rule_.weight[size_t(step)]);
+            const auto g = step_.wanted_row(0, row);
+            const auto sum = integral[size_t(item)][t].reals();
+            for (size_t j = 0; j < n; ++j) sum[j] += w * g[j];
+          });
+      for (int64_t i = 0; i < items; ++i)
+        for (size_t t = 0; t < targets; ++t) {
+          const auto x = item_of(inputs, i), b0 = item_of(b, i);
+          const auto g = integral[size_t(i)][t].reals();
+          const auto sum = sums[size_t(i)][t].reals();
+          for (size_t j = 0; j < n; ++j) sum[j] += (multiply_ ? (x[j] - b0[j]) * g[j] : g[j]) / real(trials_);
+        }
+    }
+    return collect(clean, sums, start_score);
+  }
+
+ private:
+  void load_baseline() {
+    baseline_ = read_npy(baselines_);
+    Shape s = baseline_.shape();
+    if (s.rank() == 4 && s[0] == 1) s = Shape(std::span(s.begin() + 1, s.end()));
+    if (s != model_.input || baseline_.type().dtype != Dtype::floating)
+      fail_shape("{}: a baseline of shape {} was given, the model's input is {}", printable(baselines_),
+                 to_string(baseline_.shape()), to_string(model_.input));
+  }
+
+  // One baseline for every item: zeros, the given one, or standard normal variates.
+  Tensor baselines(const Shape& shape, const Request& request, int64_t trial) const {
+    Tensor b(Type{shape});
+    const size_t n = size_t(model_.input.count());
+    for (int64_t i = 0; i < shape[0]; ++i) {
+      const auto row = b.reals().subspan(size_t(i) * n, n);
+      if (baseline_) {
+        const auto given = baseline_.reals();
+        std::copy(given.begin(), given.end(), row.begin());
+      } else if (baselines_ == "random" && request.draws) {
+        const Shape& d = request.draws.shape();  // [T, N, C, H, W]
+        if (d.rank() != 5 || d[0] < trials_ || d[1] < int64_t(request.first_item) + shape[0] || d.count(2, 5) != int64_t(n))
+          fail_shape("the draws have shape {}, [trials, items, C, H, W] is needed", to_string(d));
+        const auto z = request.draws.reals().subspan(size_t(trial * d[1] + request.first_item + i) * n, n);
+        std::copy(z.begin(), z.end(), row.begin());
+      } else if (baselines_ == "random") {
+        cpu::Stream one_thread;
+        k::random_normal(one_thread, {request.seed, request.first_item + uint32_t(i), uint32_t(trial)}, int64_t(n), row.data());
+      }
+    }
+    return b;
+  }
+
+  std::vector<std::vector<Result>> collect(const Clean& clean, std::vector<std::vector<Tensor>>& sums,
+                                           const std::vector<std::vector<double>>& start_score) const {
+    std::vector<std::vector<Result>> results(sums.size());
+    for (size_t i = 0; i < sums.size(); ++i)
+      for (size_t t = 0; t < sums[i].size(); ++t) {
+        Result r = loops_.result(clean, int64_t(i), t);
+        if (multiply_) {
+          const auto e = sums[i][t].reals();
+          const double total = std::accumulate(e.begin(), e.end(), 0.0);
+          r.gap = total - (loops_.score(clean.logits[i], clean.chosen[i][t]) - start_score[i][t]);
+        }
+        finish(r, std::move(sums[i][t]), "integrated-gradients", int64_t(i));
+        results[i].push_back(std::move(r));
+      }
+    return results;
+  }
+
+  const Model& model_;
+  Quadrature rule_;
+  std::string baselines_;
+  int64_t trials_;
+  bool multiply_;
+  Loops loops_;
+  Pass clean_, step_;
+  Tensor baseline_;
+};
+
+}  // namespace
+
+std::unique_ptr<Method> make_integrated_gradients(const Job& job) {
+  return std::make_unique<IntegratedGradients>(job);
+}
+
+}  // namespace whence

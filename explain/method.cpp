@@ -1,0 +1,141 @@
+#include "explain/method.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/check.h"
+
+namespace whence {
+namespace {
+
+[[noreturn]] void fail_item(int64_t item, const std::string& what) {
+  ErrorFields fields;
+  fields.item = std::to_string(item);
+  throw Error(ErrorKind::item, ErrorCode::nonfinite, what, std::move(fields));
+}
+
+// Names the first named value whose elements are not all finite, by running every one of them again.
+std::string first_nonfinite(const Model& model, std::span<const real> item) {
+  Graph graph;
+  model.build(graph, 1);
+  Values named;
+  for (const auto& [name, v] : graph.names())
+    if (graph.node(v).op && v.output == 0) named.push_back(v);
+  std::sort(named.begin(), named.end());
+  Plan plan(named);
+  plan.bind(model.weights);
+  const auto row = plan.input(graph.at("image"));
+  std::copy(item.begin(), item.end(), row.begin());
+  plan.forward();
+  for (Value v : named)
+    for (real x : plan.view(v))
+      if (!std::isfinite(x)) return graph.names_of(v)[0];
+  return "logits";
+}
+
+Chosen choose(const Target& target, std::span<const real> logits) {
+  const auto top = std::max_element(logits.begin(), logits.end());  // the first of equals
+  return {target.of < 0 ? int64_t(top - logits.begin()) : target.of, target.against};
+}
+
+}  // namespace
+
+std::span<const real> item_of(const Tensor& inputs, int64_t item) {
+  const size_t n = size_t(inputs.shape().count(1, inputs.shape().rank()));
+  return inputs.reals().subspan(size_t(item) * n, n);
+}
+
+void Loops::advance(double fraction) const {
+  if (settings_.progress && !settings_.progress(fraction))
+    fail(ErrorKind::state, ErrorCode::cancelled, "cancelled");
+}
+
+double Loops::score(std::span<const real> logits, Chosen c) const {
+  const auto y = Pass::outputs_of(kind_, logits);
+  return y[size_t(c.of)] - (c.against >= 0 ? y[size_t(c.against)] : 0.0);
+}
+
+Clean Loops::items(Pass& pass, const Tensor& inputs, const std::vector<Target>& targets,
+                   const std::function<void(int64_t, int64_t)>& data,
+                   const std::function<void(int64_t, size_t, int64_t)>& seed) const {
+  Clean clean;
+  const int64_t items = inputs.shape()[0];
+  for (int64_t begin = 0; begin < items; begin += pass.rows()) {
+    const int64_t count = std::min(pass.rows(), items - begin);
+    for (int64_t r = 0; r < pass.rows(); ++r) {  // the last chunk repeats its last item
+      const auto from = item_of(inputs, begin + std::min(r, count - 1));
+      std::copy(from.begin(), from.end(), pass.image_row(r).begin());
+    }
+    pass.plan().forward();
+    for (int64_t r = 0; r < count; ++r) {
+      const auto logits = pass.logits_row(r);
+      if (!std::all_of(logits.begin(), logits.end(), [](real x) { return std::isfinite(x); }))
+        fail_item(begin + r, fmt::format("item {}: the model's answer is not finite, first in '{}'", begin + r,
+                                         first_nonfinite(model_, item_of(inputs, begin + r))));
+      clean.logits.emplace_back(logits.begin(), logits.end());
+      clean.chosen.emplace_back();
+      for (const Target& t : targets) clean.chosen.back().push_back(choose(t, logits));
+      if (data) data(begin + r, r);
+    }
+    for (size_t t = 0; seed && t < targets.size(); ++t) {
+      for (int64_t r = 0; r < pass.rows(); ++r) {
+        const Chosen c = clean.chosen[size_t(begin + std::min(r, count - 1))][t];
+        pass.select(r, c.of, c.against);
+      }
+      pass.plan().backward();
+      for (int64_t r = 0; r < count; ++r) seed(begin + r, t, r);
+    }
+    if (seed) advance(double(begin + count) / double(items));
+  }
+  return clean;
+}
+
+void Loops::points(Pass& pass, int64_t items, int64_t steps, const Clean& clean,
+                   const std::function<void(int64_t, int64_t, std::span<real>)>& fill,
+                   const std::function<void(int64_t, size_t, int64_t, int64_t)>& seed) const {
+  const int64_t total = items * steps;
+  const size_t targets = clean.chosen.empty() ? 0 : clean.chosen[0].size();
+  for (int64_t begin = 0; begin < total; begin += pass.rows()) {
+    const int64_t count = std::min(pass.rows(), total - begin);
+    const auto point = [&](int64_t r) { return begin + std::min(r, count - 1); };
+    for (int64_t r = 0; r < pass.rows(); ++r) fill(point(r) / steps, point(r) % steps, pass.image_row(r));
+    pass.plan().forward();
+    for (size_t t = 0; t < targets; ++t) {
+      for (int64_t r = 0; r < pass.rows(); ++r) {
+        const Chosen c = clean.chosen[size_t(point(r) / steps)][t];
+        pass.select(r, c.of, c.against);
+      }
+      pass.plan().backward();
+      for (int64_t r = 0; r < count; ++r) seed(point(r) / steps, t, point(r) % steps, r);
+    }
+    advance(double(begin + count) / double(total));
+  }
+}
+
+Result Loops::result(const Clean& clean, int64_t item, size_t target) const {
+  const Chosen c = clean.chosen[size_t(item)][target];
+  const auto& logits = clean.logits[size_t(item)];
+  Result r;
+  r.target = c.of;
+  r.against = c.against;
+  r.score = real(score(logits, c));
+  r.probability = real(Pass::outputs_of(ScoreKind::probability, logits)[size_t(c.of)]);
+  return r;
+}
+
+Tensor patch_map(const Model& model, std::span<const real> token_row) {
+  return Tensor::of({model.grid_height, model.grid_width}, token_row.subspan(size_t(model.prefix_tokens)));
+}
+
+void finish(Result& result, Tensor attribution, std::string_view method, int64_t item) {
+  const auto values = attribution.reals();
+  const auto bad = std::count_if(values.begin(), values.end(), [](real x) { return !std::isfinite(x); });
+  if (bad > 0)
+    fail_item(item, fmt::format("item {}: {} of {} values of its {} attribution are not finite", item, bad,
+                                values.size(), method));
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  result.flat = values.empty() || *low == *high;
+  result.attribution = std::move(attribution);
+}
+
+}  // namespace whence

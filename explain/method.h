@@ -1,0 +1,77 @@
+// What every method implements, and the loops they share.
+#pragma once
+
+#include "explain/pass.h"
+
+namespace whence {
+
+struct Job {
+  const Model& model;
+  const Explainer::Settings& settings;
+  const Request& request;  // of the first call; a cached method sees a new one in each run
+  const MethodInfo& info;
+  OptionSet options;
+  int64_t items;
+};
+
+class Method {
+ public:
+  virtual ~Method() = default;
+  virtual std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) = 0;
+  virtual std::vector<const Pass*> passes() const = 0;
+};
+
+std::unique_ptr<Method> make_gradient(const Job&);              // gradient, input-x-gradient
+std::unique_ptr<Method> make_integrated_gradients(const Job&);
+std::unique_ptr<Method> make_smoothgrad(const Job&);
+std::unique_ptr<Method> make_attention_map(const Job&);         // attention-last, rollout
+std::unique_ptr<Method> make_attention_grad_cam(const Job&);
+std::unique_ptr<Method> make_generic_attention(const Job&);
+std::unique_ptr<Method> make_tam(const Job&);
+
+// --- loops ----------------------------------------------------------------------------------------
+
+struct Chosen {
+  int64_t of, against;
+};
+// The clean forward pass of every item: logits, and the class each target means for it.
+struct Clean {
+  std::vector<std::vector<real>> logits;         // [item][class]
+  std::vector<std::vector<Chosen>> chosen;       // [item][target]
+};
+
+class Loops {
+ public:
+  Loops(const Job& job, ScoreKind kind) : model_(job.model), settings_(job.settings), kind_(kind) {}
+
+  // One forward pass a chunk of items, then for each target one backward pass. `data` is called after the forward
+  // pass for each item, `seed` after the backward pass for each item and target; both get the row in the chunk.
+  Clean items(Pass& pass, const Tensor& inputs, const std::vector<Target>& targets,
+              const std::function<void(int64_t item, int64_t row)>& data,
+              const std::function<void(int64_t item, size_t target, int64_t row)>& seed) const;
+
+  // `steps` points for every item: `fill` writes point `step` of an item into a row of the input; `seed` is called
+  // in ascending step order for every item and target, so sums do not depend on the chunk.
+  void points(Pass& pass, int64_t items, int64_t steps, const Clean& clean,
+              const std::function<void(int64_t item, int64_t step, std::span<real> row)>& fill,
+              const std::function<void(int64_t item, size_t target, int64_t step, int64_t row)>& seed) const;
+
+  // A result with everything but its attribution.
+  Result result(const Clean& clean, int64_t item, size_t target) const;
+  // The explained scalar of these logits.
+  double score(std::span<const real> logits, Chosen c) const;
+  void advance(double fraction) const;  // reports progress; throws cancelled when told to stop
+
+ private:
+  const Model& model_;
+  const Explainer::Settings& settings_;
+  ScoreKind kind_;
+};
+
+// The columns of the patches as a [gh, gw] map.
+Tensor patch_map(const Model& model, std::span<const real> token_row);
+// Sets the attribution, checks that it is finite, and notes a flat map.
+void finish(Result& result, Tensor attribution, std::string_view method, int64_t item);
+std::span<const real> item_of(const Tensor& inputs, int64_t item);
+
+}  // namespace whence
