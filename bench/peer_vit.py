@@ -3,14 +3,15 @@
     peer_vit.py check --whence BIN --work DIR     the same numbers? (explain of the command line)
     peer_vit.py speed --bench BIN                 the same work, faster? (a bench program's --json)
 
-Weights are random, from a seed, scaled so that attention is far from uniform and logits differ between
-inputs: no checkpoint is needed. Python needs torch, timm, safetensors, numpy, Pillow; `check` also
-scikit-image and scikit-learn, whose wheels carry the photographs.
+Weights are random, from a seed, scaled so that attention is far from uniform and logits differ
+between inputs: no checkpoint is needed. Python needs torch, timm, safetensors, numpy, Pillow;
+`check` also scikit-image and scikit-learn, whose wheels carry the photographs.
 
-The BLAS behind torch decides its speed. Debian's torch calls whatever libblas.so.3 is, and the reference
-BLAS is fifty times too slow to be a peer: name a good one with --preload (MKL from its wheel:
---preload "libgomp.so.1 .../libmkl_core.so.3 .../libmkl_gnu_thread.so.3 .../libmkl_intel_lp64.so.3").
-`speed` measures torch's matrix product and prints it beside whence's peak.
+The BLAS behind torch decides its speed. Debian's torch calls whatever libblas.so.3 is, and the
+reference BLAS is fifty times too slow to be a peer: name a good one with --preload (MKL from its
+wheel: --preload "libgomp.so.1 .../libmkl_core.so.3 .../libmkl_gnu_thread.so.3
+.../libmkl_intel_lp64.so.3"). `speed` measures torch's matrix product and prints it beside whence's
+peak.
 """
 import argparse
 import hashlib
@@ -31,8 +32,8 @@ MODELS = {"vit": "vit_base_patch16_224", "deit": "deit_base_distilled_patch16_22
 
 
 def random_model(name, seed):
-    """timm model with weights of natural scale: LayerNorm gives unit variance, so a matrix of variance
-    1/fan_in keeps it; queries and keys get more, to spread the attention logits."""
+    """timm model with weights of natural scale: LayerNorm gives unit variance, so a matrix of
+    variance 1/fan_in keeps it; queries and keys get more, to spread the attention logits."""
     import timm
     import torch
     import vit_reference as ref
@@ -75,8 +76,8 @@ def save_model(model, name, folder):
 
 
 def photographs(folder, count):
-    """PNG files and model inputs [1,3,224,224]. astronaut: NASA, public domain; coffee, chelsea: CC0
-    (scikit-image); china, flower: CC BY (scikit-learn)."""
+    """PNG files and model inputs [1,3,224,224]. astronaut: NASA, public domain; coffee, chelsea:
+    CC0 (scikit-image); china, flower: CC BY (scikit-learn)."""
     from PIL import Image
     import skimage.data
     import sklearn.datasets
@@ -125,12 +126,13 @@ def cases(full, draws_path, images):
     import torch
     import vit_reference as ref
     path_steps, tam_steps, count = (50, 20, 10) if full else (8, 6, 3)
-    draws = torch.stack([torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(7 + i))
-                         for i in range(images)], 1)
+    seeds = [torch.Generator().manual_seed(7 + i) for i in range(images)]
+    draws = torch.stack([torch.randn(count, 3, 224, 224, generator=g) for g in seeds], 1)
     np.save(draws_path, draws.numpy())
     out = []
     for of in ("probability", "logit", "loss"):
-        out.append(Case("gradient", lambda m, x, y, of=of: ref.gradient(m, x, y, of), gradient_of=of))
+        out.append(Case("gradient", lambda m, x, y, of=of: ref.gradient(m, x, y, of),
+                        gradient_of=of))
     out.append(Case("gradient", lambda m, x, y: ref.gradient(m, x, y, "logit"), target=207,
                     gradient_of="logit"))
     out.append(Case("input-x-gradient", lambda m, x, y: ref.input_x_gradient(m, x, y, "logit"),
@@ -144,7 +146,8 @@ def cases(full, draws_path, images):
     out.append(Case("attention-last", lambda m, x, y: ref.attention_last(m, x)))
     out.append(Case("attention-grad-cam", lambda m, x, y: ref.attention_grad_cam(m, x, y)))
     for start in (0, 1):
-        out.append(Case("rollout", lambda m, x, y, s=start: ref.rollout(m, x, s), start_layer=start))
+        out.append(Case("rollout", lambda m, x, y, s=start: ref.rollout(m, x, s),
+                        start_layer=start))
     for rule, start, of, target in (("paper", 0, "logit", None), ("paper", 0, "logit", 207),
                                     ("paper", 1, "probability", None),
                                     ("interpretdl", 3, "probability", None)):
@@ -158,7 +161,7 @@ def cases(full, draws_path, images):
 
 
 def torch_result(cache, key, compute):
-    """Torch's answers are kept: a rerun against another build of whence costs only whence's time."""
+    """Torch's answers are kept: a rerun with another build of whence costs only whence's time."""
     path = os.path.join(cache, hashlib.sha256(key.encode()).hexdigest()[:24] + ".npy")
     if not os.path.exists(path):
         np.save(path + ".part.npy", compute().detach().numpy())
@@ -175,8 +178,8 @@ def code_digest():
 
 def run_whence(args, model_dir, case, inputs, out):
     shutil.rmtree(out, ignore_errors=True)
-    command = [args.whence, "explain", "-m", model_dir, "--method", case.method, "--device", args.device,
-               "--threads", str(args.threads), "--save", "npy,json,logits", "-o", out]
+    command = [args.whence, "explain", "-m", model_dir, "--method", case.method, "-o", out,
+               "--device", args.device, "--threads", str(args.threads), "--save", "npy,json,logits"]
     for name, value in case.options.items():
         command += ["-p", f"{args.rename.get(name, name)}={args.rename.get(str(value), value)}"]
     if case.target is not None:
@@ -198,12 +201,13 @@ def read_output(out, name, what):
 
 
 def distance(got, want):
-    """(relative L2, largest difference / largest magnitude), infinite where shapes or NaN forbid."""
+    """(relative L2, largest difference / largest magnitude); infinite for a wrong shape or NaN."""
     want = want[0].astype(np.float64)
     if got is None or got.shape != want.shape or not np.isfinite(got).all():
         return float("inf"), float("inf")
     diff = got.astype(np.float64) - want
-    return (float(np.linalg.norm(diff) / np.linalg.norm(want)), float(abs(diff).max() / abs(want).max()))
+    return (float(np.linalg.norm(diff) / np.linalg.norm(want)),
+            float(abs(diff).max() / abs(want).max()))
 
 
 def describe(model, photos, torch, ref):
@@ -214,8 +218,8 @@ def describe(model, photos, torch, ref):
         entropy = -(p * p.clamp(min=1e-30).log()).sum(-1).mean() / np.log(p.shape[-1])
         top = out.softmax(1).max(1)
         print(f"  {name}: class {top.indices.item()}, probability {top.values.item():.4f}, logits' "
-              f"deviation {out.std().item():.2f}, entropy of the last attention {entropy.item():.2f} "
-              "of uniform")
+              f"deviation {out.std().item():.2f}, entropy of the last attention "
+              f"{entropy.item():.2f} of uniform")
 
 
 def check(args):
@@ -287,7 +291,8 @@ def preload(args):
     if args.preload and os.environ.get("PEER_VIT_PRELOADED") != args.preload:
         folders = {os.path.dirname(p) for p in args.preload.split() if "/" in p}
         env = dict(os.environ, LD_PRELOAD=args.preload, PEER_VIT_PRELOADED=args.preload,
-                   LD_LIBRARY_PATH=":".join(sorted(folders)), OPENBLAS_NUM_THREADS=str(args.threads))
+                   LD_LIBRARY_PATH=":".join(sorted(folders)),
+                   OPENBLAS_NUM_THREADS=str(args.threads))
         os.execve(sys.executable, [sys.executable, *sys.argv], env)
 
 
@@ -310,7 +315,7 @@ def main():
     s = commands.add_parser("speed", help="time whence and torch in turn")
     s.add_argument("--bench", "--whence", help="program whose --json prints fma_gflops and results")
     s.add_argument("--bench-args", type=shlex.split, default=[],
-                   help="its further arguments in one string; {name} makes it run once per operation")
+                   help="its further arguments in one string; {name}: one run per operation")
     s.add_argument("--rounds", type=int, default=5)
     s.add_argument("--tam-steps", type=int, default=20)
     s.add_argument("--path-steps", type=int, default=50)

@@ -1,6 +1,7 @@
-"""The `speed` command of peer_vit.py: whence and PyTorch in turn on one full-size vision transformer."""
+"""The `speed` command of peer_vit.py: whence and PyTorch in turn on one vision transformer."""
 import json
 import os
+import shlex
 import subprocess
 import time
 
@@ -11,8 +12,9 @@ class Peer:
     """The methods as published code runs them, and as well as torch can.
 
     Published: weights require gradients and .backward() fills them, every block's attention and its
-    gradient are kept, relevance is a full matrix, path steps go one at a time. Best: frozen weights,
-    the graph begins at the first attention that is differentiated, vector recursions, steps in chunks.
+    gradient are kept, relevance is a full matrix, path steps go one at a time. Best: frozen
+    weights, the graph begins at the first attention that is differentiated, vector recursions,
+    steps in chunks.
     """
 
     def __init__(self, model, x, steps, path_steps, chunk):
@@ -119,10 +121,12 @@ OPERATIONS = {"forward": "forward", "generic-attention": "generic_attention", "t
 
 def run_bench(args, name):
     command = [args.bench, "--json"] + [a.replace("{name}", name) for a in args.bench_args]
-    environment = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+    environment = {k: v for k, v in os.environ.items()
+                   if k not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}  # torch's BLAS is not whence's
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise SystemExit(f"{shlex.join(command)}: exit {done.returncode}: "
+                         f"{done.stderr.strip()[-300:]}")
     return json.loads(done.stdout[done.stdout.index("{"):])
 
 
@@ -154,6 +158,7 @@ def speed(args, model):
     """model: a timm ViT with unfused attention. Returns what --out takes."""
     import torch
     torch.set_num_threads(args.threads)
+    load = os.getloadavg()
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(3))
     peer = Peer(model, x, args.tam_steps, args.path_steps, args.chunk)
     names = [n for n in OPERATIONS if not args.only or n in args.only]
@@ -175,15 +180,17 @@ def speed(args, model):
                 start = time.perf_counter()
                 getattr(peer, OPERATIONS[name])(kind == "published")
                 samples[name][kind].append(1e3 * (time.perf_counter() - start))
-    return report(args, torch, names, samples, about, agreement)
+    return report(args, torch, names, samples, about, agreement, load)
 
 
-def report(args, torch, names, samples, about, agreement):
+def report(args, torch, names, samples, about, agreement, load):
     peak = args.peak_gflops or (float(np.median(about["peaks"])) if about["peaks"] else None)
     product = torch_product_gflops(torch)
-    print(f"ViT-B/16 224, batch 1, {args.threads} threads, {args.rounds} rounds, tam {args.tam_steps} "
-          f"steps, integrated gradients {args.path_steps}; torch {torch.__version__}, its 1536-cubed product "
-          f"{product:.0f} GFLOP/s, whence's peak {peak or float('nan'):.0f}")
+    print(f"ViT-B/16 224, batch 1, {args.threads} threads, {args.rounds} rounds, "
+          f"tam {args.tam_steps} steps, integrated gradients {args.path_steps}; "
+          f"torch {torch.__version__}, its 1536-cubed product {product:.0f} GFLOP/s, "
+          f"whence's peak {peak or float('nan'):.0f}, load {load[0]:.1f} before, "
+          f"{os.getloadavg()[0]:.1f} after")
     print("milliseconds: median (p10-p90)")
     rows = []
     for name in names:
@@ -204,4 +211,5 @@ def report(args, torch, names, samples, about, agreement):
         print(line)
     return {"threads": args.threads, "rounds": args.rounds, "torch": torch.__version__,
             "torch_product_gflops": product, "peak_gflops": peak, "rows": rows,
-            "published_against_best": agreement, "samples_ms": samples}
+            "published_against_best": agreement, "samples_ms": samples,
+            "load_before": load[0], "load_after": os.getloadavg()[0]}

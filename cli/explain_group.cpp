@@ -19,6 +19,12 @@ WrittenFile add_file(AtomicWriter& files, const std::filesystem::path& folder,
   return {name, bytes.size()};
 }
 
+// "cat.tam.{png,npy}"
+std::string files_text(const std::string& stem, const Save& save) {
+  if (save.png && save.npy) return stem + ".{png,npy}";
+  return save.png ? stem + ".png" : save.npy ? stem + ".npy" : "-";
+}
+
 }  // namespace
 
 Request make_request(const JobFacts& job, size_t method, const Tensor& draws) {
@@ -88,22 +94,35 @@ void GroupRun::explain(size_t method, GroupOutput& out) {
         return explainer_.explain(batch, request);
       });
   for (size_t k = 0; k < outcomes.size(); ++k) {
+    std::string error = outcomes[k].error;
     if (outcomes[k].value)
-      keep(places[k], method, *outcomes[k].value, outcomes[k].milliseconds, out);
-    else
-      add_error(places[k], int64_t(method), outcomes[k].error, out);
+      error = keep(places[k], method, *outcomes[k].value, outcomes[k].milliseconds, out);
+    if (!error.empty()) add_error(places[k], int64_t(method), error, out);
   }
 }
 
-void GroupRun::keep(size_t place, size_t method, const ByTarget& results, double milliseconds,
-                    GroupOutput& out) {
+std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,
+                           double milliseconds, GroupOutput& out) {
+  std::vector<Image> pictures;
+  try {
+    const Input& input = group_[place].input;
+    for (size_t t = 0; job_.save.png && t < results.size(); ++t)
+      pictures.push_back(overlay(input.picture, results[t].attribution, input.region));
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::memory || error.kind() == ErrorKind::internal) throw;
+    return fmt::format("{}: cannot be drawn over: {}", printable(item(place).input), error.what());
+  }
   State& state = states_[place];
   const MethodChoice& choice = job_.methods[method];
   for (size_t t = 0; t < results.size(); ++t) {
     const Result& result = results[t];
-    std::vector<WrittenFile> files = draw(place, method, t, result, out);
-    std::string names;
-    for (const WrittenFile& file : files) names += (names.empty() ? "" : " ") + file.name;
+    const std::string stem = file_stem(job_, item(place), choice, job_.targets[t]);
+    std::vector<WrittenFile> files;
+    if (job_.save.png)
+      files.push_back(add_file(out.files, job_.folder, stem + ".png", encode_png(pictures[t])));
+    if (job_.save.npy)
+      files.push_back(
+          add_file(out.files, job_.folder, stem + ".npy", encode_npy(result.attribution)));
     files.insert(files.end(), state.files.begin(), state.files.end());
     const Record record = result_record(job_, item(place), choice, job_.targets[t], result,
                                         state.top, files, milliseconds / double(results.size()));
@@ -113,22 +132,10 @@ void GroupRun::keep(size_t place, size_t method, const ByTarget& results, double
         {shortened(item(place).id, 32), choice.info->id,
          shortened(to_utf8(target_name(result.target, result.against, job_.labels)), 28),
          fmt::format("{:.4f}", result.probability), fmt::format("{:.4g}", result.score),
-         result.gap ? fmt::format("{:.1e}", *result.gap) : std::string("-"), names});
+         result.gap ? fmt::format("{:.1e}", *result.gap) : std::string("-"),
+         files_text(stem, job_.save)});
   }
-}
-
-std::vector<WrittenFile> GroupRun::draw(size_t place, size_t method, size_t target,
-                                        const Result& result, GroupOutput& out) {
-  const Input& input = group_[place].input;
-  const std::string stem = file_stem(job_, item(place), job_.methods[method], job_.targets[target]);
-  std::vector<WrittenFile> files;
-  if (job_.save.png)
-    files.push_back(add_file(out.files, job_.folder, stem + ".png",
-                             encode_png(overlay(input.picture, result.attribution, input.region))));
-  if (job_.save.npy)
-    files.push_back(
-        add_file(out.files, job_.folder, stem + ".npy", encode_npy(result.attribution)));
-  return files;
+  return {};
 }
 
 void GroupRun::add_error(size_t place, int64_t method, const std::string& message,

@@ -42,10 +42,9 @@ class GroupRun {
 
   void predict(GroupOutput& out);
   void explain(size_t method, GroupOutput& out);
-  void keep(size_t place, size_t method, const ByTarget& results, double milliseconds,
-            GroupOutput& out);
-  std::vector<WrittenFile> draw(size_t place, size_t method, size_t target, const Result& result,
-                                GroupOutput& out);
+  // Draws and writes; the reason why it cannot be drawn, or nothing.
+  std::string keep(size_t place, size_t method, const ByTarget& results, double milliseconds,
+                   GroupOutput& out);
   // `method` -1: whichever method.
   void add_error(size_t place, int64_t method, const std::string& message, GroupOutput& out);
   const Item& item(size_t place) const { return items_[group_[place].item]; }

@@ -44,6 +44,16 @@ Save read_save_list(Command command, const std::string& list) {
   return save;
 }
 
+ImageSize read_image_size(const std::string& text) {
+  constexpr int64_t most = 16384;
+  const std::vector<std::string> sides = split(text, 'x');
+  const int64_t height = whole_number("--image-size", sides[0], 1, most);
+  if (sides.size() == 1) return {height, height};
+  if (sides.size() != 2)
+    quit(ExitCode::usage, "--image-size: '{}' is not SIDE or HEIGHTxWIDTH", printable(text));
+  return {height, whole_number("--image-size", sides[1], 1, most)};
+}
+
 Shard read_shard(const std::string& text) {
   const std::vector<std::string> parts = split(text, '/');
   if (parts.size() != 2)

@@ -58,45 +58,58 @@ struct Typed {
 };
 
 void add_model(CLI::App& app, Options& o, Typed& t) {
-  app.add_option("-m,--model", o.model, "Folder, .safetensors file, or demo-vit");
-  app.add_option("--arch", o.load.architecture, "Named architecture, where shapes do not decide");
-  app.add_option("--labels", t.labels, "File of class names: a line each, JSON list or map");
+  app.add_option("-m,--model", o.model, "Folder, .safetensors file, or demo-vit")
+      ->type_name("MODEL");
+  app.add_option("--arch", o.load.arch, "Named architecture, where shapes do not decide")
+      ->type_name("NAME");
+  app.add_option("--labels", t.labels, "File of class names: a line each, JSON list or map")
+      ->type_name("FILE");
   app.add_option("--image-size", t.image_size,
-                 "Side of the model's input, if not the checkpoint's");
+                 "SIDE or HEIGHTxWIDTH of the model's input, if not the checkpoint's")
+      ->type_name("SIZE");
   app.add_flag("--allow-unexpected", o.load.allow_unexpected,
                "Leave tensors unused that lie inside layers of the model");
 }
 
 void add_running(CLI::App& app, Typed& t) {
-  app.add_option("--device", t.device, "auto or cpu");
-  app.add_option("--precision", t.precision, "f32");
-  app.add_option("--threads", t.threads, "Threads (default: WHENCE_THREADS, else one a core)");
-  app.add_option("--mem", t.memory, "Bytes for activations, suffix K, M or G (default 1G)");
-  app.add_option("--chunk", t.chunk, "Rows computed at once (default: chosen to fit --mem)");
+  app.add_option("--device", t.device, "auto or cpu")->type_name("NAME");
+  app.add_option("--precision", t.precision, "f32")->type_name("NAME");
+  app.add_option("--threads", t.threads, "Threads (default: WHENCE_THREADS, else one a core)")
+      ->type_name("N");
+  app.add_option("--mem", t.memory, "Bytes for activations, suffix K, M or G (default 1G)")
+      ->type_name("BYTES");
+  app.add_option("--chunk", t.chunk, "Rows computed at once (default: chosen to fit --mem)")
+      ->type_name("N");
 }
 
 void add_output(CLI::App& app, Typed& t, const std::string& folder) {
-  app.add_option("-o,--out", t.out, "Output folder (default " + folder + ")");
+  app.add_option("-o,--out", t.out, "Output folder (default " + folder + ")")->type_name("FOLDER");
 }
 
 void add_inputs(CLI::App& app, Options& o, Typed& t) {
-  app.add_option("INPUT", o.inputs, "Images, folders of images, .npy model inputs");
+  app.add_option("INPUT", o.inputs, "Images, folders of images, .npy model inputs")->type_name("");
   app.add_option("--text", t.texts)->allow_extra_args(false)->group("");
 }
 
 void add_explain(CLI::App& app, Options& o, Typed& t) {
   app.add_option("--method", o.methods, "Method id, repeatable (see whence methods)")
+      ->type_name("ID")
       ->allow_extra_args(false);
   app.add_option("-t,--target", o.targets,
                  "Class index, class name, A-B for a contrast, or predicted; repeatable")
+      ->type_name("TARGET")
       ->allow_extra_args(false);
-  app.add_option("-p", o.parameters, "NAME=VALUE, an option of the method; repeatable")
+  app.add_option("-p", o.parameters, "An option of the method; repeatable")
+      ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
-  app.add_option("--seed", t.seed, "Seed of random methods (default 0)");
-  app.add_option("--draws", t.draws, ".npy of standard variates used instead of the generator");
-  app.add_option("--save", t.save, "Any of png,npy,json,logits (default png,json)");
+  app.add_option("--seed", t.seed, "Seed of random methods (default 0)")->type_name("N");
+  app.add_option("--draws", t.draws, ".npy of standard variates used instead of the generator")
+      ->type_name("FILE");
+  app.add_option("--save", t.save, "Any of png,npy,json,logits (default png,json)")
+      ->type_name("LIST");
   app.add_flag("--resume", o.resume, "Skip what results.jsonl already has");
-  app.add_option("--shard", t.shard, "I/N: the I-th of N equal parts of the inputs");
+  app.add_option("--shard", t.shard, "The I-th (from 1) of N parts of the inputs: every N-th")
+      ->type_name("I/N");
   app.add_option("--layer", t.layer)->group("");
   app.add_option("--neuron", t.neuron)->group("");
 }
@@ -115,18 +128,21 @@ void add_options(CLI::App& app, Options& o, Typed& t) {
     case Command::predict:
       add_inputs(app, o, t);
       add_model(app, o, t);
-      app.add_option("--top", t.top, "Classes to list (default 5)");
-      app.add_option("--save", t.save, "logits: NAME.logits.npy in the output folder");
+      app.add_option("--top", t.top, "Classes to list (default 5)")->type_name("N");
+      app.add_option("--save", t.save, "logits: NAME.logits.npy in the output folder")
+          ->type_name("LIST");
       add_output(app, t, "whence-out");
       add_running(app, t);
       break;
     case Command::methods:
-      app.add_option("ID", o.method, "A method");
+      app.add_option("ID", o.method, "A method")->type_name("");
       break;
     case Command::inspect:
       add_model(app, o, t);
-      app.add_option("--plan", o.method, "Method whose every step is listed, with its memory");
-      app.add_option("-p", o.parameters, "NAME=VALUE, an option of that method; repeatable")
+      app.add_option("--plan", o.method, "Method whose every step is listed, with its memory")
+          ->type_name("METHOD");
+      app.add_option("-p", o.parameters, "An option of that method; repeatable")
+          ->type_name("NAME=VALUE")
           ->allow_extra_args(false);
       add_running(app, t);
       break;
@@ -171,8 +187,7 @@ void read_values(Options& o, const Typed& t) {
   if (!t.threads.empty()) o.settings.threads = int(whole_number("--threads", t.threads, 1, 1024));
   if (!t.memory.empty()) o.settings.memory = byte_count("--mem", t.memory);
   if (!t.chunk.empty()) o.settings.chunk = whole_number("--chunk", t.chunk, 1, 65536);
-  if (!t.image_size.empty())
-    o.load.image_size = whole_number("--image-size", t.image_size, 1, 16384);
+  if (!t.image_size.empty()) o.load.image_size = read_image_size(t.image_size);
   if (!t.top.empty()) o.top = whole_number("--top", t.top, 1, any);
   if (!t.seed.empty()) o.seed = uint64_t(whole_number("--seed", t.seed, 0, any));
   if (!t.shard.empty()) o.shard = read_shard(t.shard);
@@ -247,7 +262,7 @@ std::optional<Options> read_command_line(int argc, const char* const* argv, std:
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::CallForHelp&) {
-    text = app.help("whence " + std::string(info.name));
+    text = app.help("whence");
     return {};
   } catch (const CLI::ArgumentMismatch& error) {
     const std::string what = error.what();

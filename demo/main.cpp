@@ -1,5 +1,5 @@
-// whence-train-demo-vit: makes the bundled vision transformer from nothing, or a contact sheet of
-// the scenes that it learns from.
+// whence-train-demo-vit: makes the bundled vision transformer from nothing, measures how well it
+// names and finds things, or draws a contact sheet of the scenes that it learns from.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -7,11 +7,12 @@
 #include <cstdio>
 #include <string>
 
-#include "demo/save_vit.h"
+#include "demo/pointing.h"
 #include "demo/sheet.h"
 #include "demo/train_vit.h"
 #include "io/files.h"
-#include "whence/error.h"
+#include "weights/generate.h"
+#include "whence/explain.h"
 
 namespace {
 
@@ -27,43 +28,85 @@ class Clock {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-void train(const demo::TrainOptions& options, int64_t checks, const std::string& out) {
+// In timm's layout; half precision, which is what the file's size is for.
+void save(const std::string& folder, const ViTConfig& config, const Weights& weights) {
+  WriteOptions options;
+  options.dtype = StoredDtype::f16;
+  options.labels = demo::class_names();
+  Preprocess preprocess;
+  preprocess.filter = Resample::bicubic;
+  preprocess.resize_height = preprocess.resize_width = int(config.image_height);
+  preprocess.crop_height = preprocess.crop_width = int(config.image_height);
+  preprocess.mean = preprocess.std = {0.5, 0.5, 0.5};
+  options.preprocess = preprocess;
+  write_vit_checkpoint(folder, config, weights, ViTLayout{}, options);
+}
+
+void train(const demo::TrainOptions& options, const std::string& out) {
   const Clock clock;
   demo::ViTTrainer trainer(options);
   constexpr int64_t every = 100;
-  double loss = 0;
+  double loss = 0, patch_loss = 0;
   for (int64_t n = 1; n <= options.optimiser.steps; ++n) {
-    const auto [step_loss, length] = trainer.step();
-    loss += step_loss / every;
+    const auto progress = trainer.step();
+    loss += progress.loss / every;
+    patch_loss += progress.patch_loss / every;
     if (n % every != 0) continue;
-    fmt::print("step {:5} of {}  loss {:.4f}  gradient {:.3f}  rate {:.2e}  {:.0f} s\n", n,
-               options.optimiser.steps, loss, length, demo::learning_rate(options.optimiser, n - 1),
+    fmt::print("step {:5} of {}  loss {:.4f}  patches {:.4f}  gradient {:.3f}  {:.0f} s\n", n,
+               options.optimiser.steps, loss, patch_loss, progress.gradient_length,
                clock.seconds());
     std::fflush(stdout);
-    loss = 0;
+    loss = patch_loss = 0;
   }
-  const Weights weights = trainer.weights();
-  demo::save_demo_vit(out, options.config, weights);
-  const auto [single, pairs] = demo::measure_accuracy(options.config, weights, checks);
-  fmt::print("unseen scenes: {:.1f} % of single things named, {:.1f} % of pairs\nwritten: {}\n",
-             100 * single, 100 * pairs, out);
+  save(out, options.config, trainer.weights());
+  fmt::print("written: {}\n", out);
+}
+
+// Accuracy, and for every method that applies how often its map peaks on the thing.
+void measure(const std::string& folder, int64_t count) {
+  const auto model = std::make_shared<const Model>(load_model(folder));
+  const auto [single, pairs] = demo::measure_accuracy(*model, count);
+  fmt::print("{} unseen scenes of each sort\n{:40} {:>8} {:>8}\n", count, "", "single", "pairs");
+  fmt::print("{:40} {:7.1f}% {:7.1f}%\n", "named", 100 * single, 100 * pairs);
+  const auto point = [&](const std::string& method, const std::string& option,
+                         const std::string& value) {
+    std::map<std::string, std::string> options;
+    if (!option.empty()) options[option] = value;
+    const demo::Pointing p = demo::measure_pointing(model, method, options, count);
+    const std::string name = option.empty() ? method : method + " " + option + "=" + value;
+    fmt::print("{:40} {:7.1f}% {:7.1f}%\n", name, 100 * p.single, 100 * p.pairs);
+    std::fflush(stdout);
+  };
+  for (const MethodInfo& m : methods()) {
+    point(m.id, "", "");
+    for (const OptionInfo& o : m.options) {
+      if (o.name == "gradient_of") {
+        point(m.id, o.name, o.fallback == "logit" ? "probability" : "logit");
+      }
+      if (o.name == "rule" && m.id == "generic-attention") point(m.id, o.name, "paper");
+    }
+  }
 }
 
 int run(int argc, char** argv) {
   CLI::App app("Trains the bundled vision transformer on generated scenes.");
   demo::TrainOptions options;
   options.scenes.size = int(options.config.image_height);
-  std::string out = "weights/demo-vit", sheet;
-  int64_t checks = 1000;
+  std::string out = "weights/demo-vit", sheet, measured;
+  int64_t checks = 500;
   int zoom = 2;
   app.add_option("--out", out, "folder that receives the checkpoint")->capture_default_str();
   app.add_option("--steps", options.optimiser.steps)->capture_default_str();
   app.add_option("--batch", options.batch)->capture_default_str();
   app.add_option("--rate", options.optimiser.rate, "largest learning rate")->capture_default_str();
+  app.add_option("--patch-loss", options.patch_loss, "weight of the patches' own loss")
+      ->capture_default_str();
+  app.add_option("--depth", options.config.depth)->capture_default_str();
+  app.add_option("--heads", options.config.heads)->capture_default_str();
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_option("--threads", options.threads, "0: one a core")->capture_default_str();
-  app.add_option("--checks", checks, "unseen scenes of each sort at the end")
-      ->capture_default_str();
+  app.add_option("--measure", measured, "measure the model of this folder and do no training");
+  app.add_option("--checks", checks, "scenes of each sort to measure")->capture_default_str();
   app.add_option("--sheet", sheet,
                  "write a contact sheet of scenes to this PNG and do no training");
   app.add_option("--zoom", zoom, "of the contact sheet")->capture_default_str();
@@ -71,9 +114,9 @@ int run(int argc, char** argv) {
   if (!sheet.empty()) {
     write_file_atomically(sheet,
                           encode_png(demo::contact_sheet(options.seed, options.scenes.size, zoom)));
-    return 0;
   }
-  train(options, checks, out);
+  if (!measured.empty()) measure(measured, checks);
+  if (sheet.empty() && measured.empty()) train(options, out);
   return 0;
 }
 

@@ -10,9 +10,6 @@
 namespace whence::demo {
 namespace {
 
-// Scenes for measurements come from seeds that no training run uses.
-constexpr uint64_t unseen_singles = 0x5eed0001, unseen_pairs = 0x5eed0002;
-
 bool is_matrix(std::string_view name) {
   return name.ends_with(".weight") && name.find("norm") == std::string_view::npos;
 }
@@ -78,10 +75,12 @@ ViTConfig demo_vit_config() {
   return c;
 }
 
-void write_pixels(const Image& image, std::span<real> out) {
+void write_pixels(const Image& image, double contrast, std::span<real> out) {
   const size_t area = size_t(image.width) * size_t(image.height);
   for (size_t p = 0; p < area; ++p) {
-    for (size_t k = 0; k < 3; ++k) out[k * area + p] = real(image.rgb[3 * p + k] / 127.5 - 1);
+    for (size_t k = 0; k < 3; ++k) {
+      out[k * area + p] = real(contrast * (image.rgb[3 * p + k] / 127.5 - 1));
+    }
   }
 }
 
@@ -89,6 +88,27 @@ void write_target(const Scene& scene, std::span<real> out) {
   std::fill(out.begin(), out.end(), real(0));
   for (const SceneObject& object : scene.objects) {
     out[size_t(object.label)] = real(1.0 / double(scene.objects.size()));
+  }
+}
+
+void write_patch_targets(const Scene& scene, int patch, std::span<real> out) {
+  const int size = scene.image.width, grid = size / patch;
+  const int classes = int(class_names().size());
+  for (int g = 0; g < grid * grid; ++g) {
+    const std::span<real> row = out.subspan(size_t(g * classes), size_t(classes));
+    std::vector<double> shares(static_cast<size_t>(classes));
+    double ground = 1;
+    for (const SceneObject& object : scene.objects) {
+      int covered = 0;
+      for (int p = 0; p < patch * patch; ++p) {
+        const int y = g / grid * patch + p / patch, x = g % grid * patch + p % patch;
+        covered += object.mask[size_t(y * size + x)];
+      }
+      const double share = double(covered) / (patch * patch);
+      shares[size_t(object.label)] = share;
+      ground -= share;
+    }
+    for (int k = 0; k < classes; ++k) row[size_t(k)] = real(shares[size_t(k)] + ground / classes);
   }
 }
 
@@ -113,26 +133,10 @@ Weights initial_weights(const ViTConfig& config, uint64_t seed) {
 ViTTrainer::ViTTrainer(const TrainOptions& options)
     : options_(options), optimiser_(options.optimiser) {
   check_options(options_);
-  graph_ = std::make_unique<Graph>(Stage::data);
-  Graph& g = *graph_;
-  const Value logits = build_vit(g, options_.config, options_.batch);
-  image_ = g.at("image");
-  target_ = g.input("target", Type{logits.shape()});
-  loss_ = cross_entropy(logits, target_);
-  for (int n = 0; n < g.size(); ++n) {
-    if (g.node(n).weight) parameters_.push_back(Value{&g, n, 0});
-  }
-  const Value share = g.input("share", Type{loss_.shape()});
-  gradients_ = gradient(loss_, share, parameters_);
-  Values keep = gradients_;
-  keep.push_back(loss_);
-  Plan::Options plan_options;
-  plan_options.threads = options_.threads;
-  plan_ = std::make_unique<Plan>(keep, plan_options);
-  std::ranges::fill(plan_->input(share), real(1.0 / double(options_.batch)));
+  build();
   const Weights first = initial_weights(options_.config, options_.seed);
   for (const Value p : parameters_) {
-    const std::string& name = g.node(p).name;
+    const std::string& name = graph_->node(p).name;
     plan_->set(p, first.tensors.at(name));
     optimiser_.add(plan_->input(p), is_matrix(name));
   }
@@ -140,16 +144,54 @@ ViTTrainer::ViTTrainer(const TrainOptions& options)
 
 ViTTrainer::~ViTTrainer() = default;
 
+// The loss is mean_b L(class token b) + w mean_bg L(patch g of b), L a cross-entropy. Patch tokens
+// are read by the head that reads the class token.
+void ViTTrainer::build() {
+  graph_ = std::make_unique<Graph>(Stage::data);
+  Graph& g = *graph_;
+  const ViTConfig& c = options_.config;
+  const int64_t b = options_.batch, patches = c.grid_height() * c.grid_width();
+  const Value logits = build_vit(g, c, b);
+  image_ = g.at("image");
+  target_ = g.input("target", Type{logits.shape()});
+  patch_target_ = g.input("patch_target", Type{{b * patches, c.classes}});
+  const Value tokens = slice(g.at("norm"), 1, c.prefix_tokens(), c.tokens());
+  const Value patch_logits = linear(tokens, g.at("head.weight"), g.at("head.bias"));
+  loss_ = mean(cross_entropy(logits, target_), {0});
+  patch_loss_ =
+      mean(cross_entropy(reshape(patch_logits, {b * patches, c.classes}), patch_target_), {0});
+  for (int n = 0; n < g.size(); ++n) {
+    if (g.node(n).weight) parameters_.push_back(Value{&g, n, 0});
+  }
+  const Value total = add(loss_, scale(patch_loss_, real(options_.patch_loss)));
+  const Value one = g.input("one", Type{total.shape()});
+  gradients_ = gradient(total, one, parameters_);
+  Values keep = gradients_;
+  keep.push_back(loss_);
+  keep.push_back(patch_loss_);
+  Plan::Options plan_options;
+  plan_options.threads = options_.threads;
+  plan_ = std::make_unique<Plan>(keep, plan_options);
+  std::ranges::fill(plan_->input(one), real(1));
+}
+
 void ViTTrainer::load_scenes() {
+  const size_t batch = size_t(options_.batch);
   const std::span<real> images = plan_->input(image_), targets = plan_->input(target_);
-  const size_t pixels = images.size() / size_t(options_.batch);
-  const size_t classes = targets.size() / size_t(options_.batch);
-  const uint64_t first = uint64_t(optimiser_.steps_done()) * uint64_t(options_.batch);
+  const std::span<real> patch_targets = plan_->input(patch_target_);
+  const auto part = [&](std::span<real> all, size_t i) {
+    return all.subspan(i * (all.size() / batch), all.size() / batch);
+  };
+  const uint64_t first = uint64_t(optimiser_.steps_done()) * batch;
 #pragma omp parallel for schedule(dynamic)
-  for (int64_t i = 0; i < options_.batch; ++i) {
-    const Scene scene = make_scene(options_.seed, first + uint64_t(i), options_.scenes);
-    write_pixels(scene.image, images.subspan(size_t(i) * pixels, pixels));
-    write_target(scene, targets.subspan(size_t(i) * classes, classes));
+  for (size_t i = 0; i < batch; ++i) {
+    Stream stream(options_.seed ^ 0x2929292929292929u, first + i);
+    const bool full = stream.chance(0.5);
+    const double contrast = full ? 1 : stream.uniform(options_.lowest_contrast, 1);
+    const Scene scene = make_scene(options_.seed, first + i, options_.scenes);
+    write_pixels(scene.image, contrast, part(images, i));
+    write_target(scene, part(targets, i));
+    write_patch_targets(scene, int(options_.config.patch), part(patch_targets, i));
   }
 }
 
@@ -157,12 +199,11 @@ ViTTrainer::Progress ViTTrainer::step() {
   load_scenes();
   plan_->forward();
   plan_->backward();
-  double loss = 0;
-  for (const real x : plan_->view(loss_)) loss += double(x);
   std::vector<std::span<const real>> views;
   for (const Value g : gradients_) views.push_back(plan_->view(g));
-  const double length = optimiser_.step(views);
-  return {loss / double(options_.batch), length};
+  const double loss = double(plan_->view(loss_)[0]),
+               patch_loss = double(plan_->view(patch_loss_)[0]);
+  return {loss, patch_loss, optimiser_.step(views)};
 }
 
 Weights ViTTrainer::weights() const {
@@ -175,17 +216,17 @@ Weights ViTTrainer::weights() const {
   return weights;
 }
 
-Accuracy measure_accuracy(const ViTConfig& config, const Weights& weights, int64_t count) {
+Accuracy measure_accuracy(const Model& model, int64_t count) {
   constexpr int64_t batch = 20;
   Graph graph;
-  const Value logits = build_vit(graph, config, batch);
+  const Value logits = model.build(graph, batch);
   Plan plan(Values{logits});
-  plan.bind(weights);
+  plan.bind(model.weights);
   const std::span<real> images = plan.input(graph.at("image"));
-  const size_t pixels = images.size() / size_t(batch), classes = size_t(config.classes);
+  const size_t pixels = images.size() / size_t(batch), classes = size_t(model.classes);
   const auto share_right = [&](uint64_t seed, int things) {
     SceneOptions options;
-    options.size = int(config.image_height);
+    options.size = int(model.input[1]);
     options.min_objects = options.max_objects = things;
     int64_t good = 0, seen = 0;
     while (seen < count) {
@@ -193,7 +234,8 @@ Accuracy measure_accuracy(const ViTConfig& config, const Weights& weights, int64
 #pragma omp parallel for schedule(dynamic)
       for (int64_t i = 0; i < batch; ++i) {
         scenes[size_t(i)] = make_scene(seed, uint64_t(seen + i), options);
-        write_pixels(scenes[size_t(i)].image, images.subspan(size_t(i) * pixels, pixels));
+        const Tensor input = model.preprocess(scenes[size_t(i)].image);
+        std::ranges::copy(input.reals(), &images[size_t(i) * pixels]);
       }
       plan.forward();
       const std::span<const real> rows = plan.view(logits);

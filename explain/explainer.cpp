@@ -18,6 +18,7 @@ std::unique_ptr<Method> make(const Job& job) {
   if (id == "attention-grad-cam") return make_attention_grad_cam(job);
   if (id == "generic-attention") return make_generic_attention(job);
   if (id == "tam") return make_tam(job);
+  if (id == "predict") return make_predict(job);
   fail(ErrorKind::internal, ErrorCode::internal, "method {} is listed but not built; please report it", id);
 }
 
@@ -76,7 +77,8 @@ Method& Explainer::method_for(const Request& request, int64_t items) {
       state_->recent.splice(state_->recent.begin(), state_->recent, it);
       return *it->method;
     }
-  const MethodInfo& info = whence::method(request.method);
+  static const MethodInfo predict{"predict", "class scores", "", "any", {}};
+  const MethodInfo& info = request.method == predict.id ? predict : whence::method(request.method);
   if (info.models == "transformers" && model_->blocks == 0)
     fail(ErrorKind::unsupported, ErrorCode::unsupported, "method {} needs a transformer, '{}' is not one", info.id,
          model_->name);
@@ -86,17 +88,14 @@ Method& Explainer::method_for(const Request& request, int64_t items) {
 }
 
 Tensor Explainer::logits(const Tensor& inputs) {
-  check_inputs(*model_, inputs);
-  const int64_t items = inputs.shape()[0];
-  Pass pass = chunked_pass(*model_, settings_, ScoreKind::logit, items, [](Scored&) { return Values{}; });
-  const Request request;
-  const MethodInfo none{"predict", "", "", "", {}};
-  const Loops loops({*model_, settings_, request, none, OptionSet(none, {}), items}, ScoreKind::logit);
-  const auto clean = loops.items(pass, inputs, {Target{}}, nullptr, nullptr);
-  Tensor out(Type{{items, model_->classes}});
-  for (int64_t i = 0; i < items; ++i)
-    std::copy(clean.logits[size_t(i)].begin(), clean.logits[size_t(i)].end(),
-              out.reals().begin() + i * model_->classes);
+  Request request;
+  request.method = "predict";
+  const auto results = explain(inputs, request);
+  Tensor out(Type{{inputs.shape()[0], model_->classes}});
+  for (size_t i = 0; i < results.size(); ++i) {
+    const auto row = results[i][0].attribution.reals();
+    std::copy(row.begin(), row.end(), out.reals().begin() + int64_t(i) * model_->classes);
+  }
   return out;
 }
 
@@ -117,6 +116,19 @@ size_t Explainer::bytes(const Request& request, int64_t items) {
   size_t sum = 0;
   for (const Pass* pass : method_for(request, items).passes()) sum += pass->plan().bytes();
   return sum;
+}
+
+size_t Explainer::derived_bytes(const Request& request, int64_t items) {
+  size_t most = 0;  // the passes share what they derive; the one with a backward pass has it all
+  for (const Pass* pass : method_for(request, items).passes()) most = std::max(most, pass->plan().derived_bytes());
+  return most;
+}
+
+std::vector<Explainer::Work> Explainer::work(const Request& request, int64_t items) {
+  std::vector<Work> all;
+  for (const Pass* pass : method_for(request, items).passes())
+    all.push_back({pass->rows(), (pass->plan().flops(Stage::data) + pass->plan().flops(Stage::seed)) / double(pass->rows())});
+  return all;
 }
 
 }  // namespace whence

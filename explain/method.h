@@ -28,6 +28,7 @@ std::unique_ptr<Method> make_attention_map(const Job&);         // attention-las
 std::unique_ptr<Method> make_attention_grad_cam(const Job&);
 std::unique_ptr<Method> make_generic_attention(const Job&);
 std::unique_ptr<Method> make_tam(const Job&);
+std::unique_ptr<Method> make_predict(const Job&);
 
 // --- loops ----------------------------------------------------------------------------------------
 

@@ -63,22 +63,26 @@ uint32_t parse_info(BmpHeader& h, ByteReader& reader, const std::string& name) {
   reader.skip(4);
   const bool masked = compression == 3 && (h.bits == 16 || h.bits == 32);
   if (compression != 0 && !masked)
-    fail_unsupported(name, "BMP with compression {} and {} bits a pixel; save it without compression",
+    fail_unsupported(name,
+                     "BMP with compression {} and {} bits a pixel; save it without compression",
                      compression, h.bits);
   if (h.bits == 16 || h.bits == 32) parse_masks(h, reader, compression, name);
   return colours;
 }
 
-BmpHeader parse(std::span<const uint8_t> bytes, const std::string& name, const ImageLimits& limits) {
+BmpHeader parse(std::span<const uint8_t> bytes, const std::string& name,
+                const ImageLimits& limits) {
   ByteReader reader(bytes);
   if (!reader.has(18)) fail_format(name, "BMP of {} bytes ends inside its header", bytes.size());
   reader.skip(10);
   BmpHeader h;
   h.data = reader.le32();
   const uint32_t size = reader.le32();
-  const bool known = size == 12 || size == 40 || size == 52 || size == 56 || size == 108 || size == 124;
+  const bool known =
+      size == 12 || size == 40 || size == 52 || size == 56 || size == 108 || size == 124;
   if (!known) fail_format(name, "BMP header of {} bytes is not known", size);
-  if (!reader.has(size - 4)) fail_format(name, "BMP of {} bytes ends inside its header", bytes.size());
+  if (!reader.has(size - 4))
+    fail_format(name, "BMP of {} bytes ends inside its header", bytes.size());
   uint64_t colours = 0;
   if (size == 12) {
     h.width = reader.le16();
@@ -97,7 +101,8 @@ BmpHeader parse(std::span<const uint8_t> bytes, const std::string& name, const I
   if (indexed) {
     const uint64_t most = uint64_t(1) << h.bits;
     if (colours == 0) colours = most;
-    if (colours > most) fail_format(name, "BMP palette of {} colours, at most {} expected", colours, most);
+    if (colours > most)
+      fail_format(name, "BMP palette of {} colours, at most {} expected", colours, most);
     const uint64_t start = 14 + uint64_t(size), length = colours * h.palette_entry;
     if (start + length > bytes.size()) fail_format(name, "BMP ends inside its palette");
     h.palette = bytes.subspan(size_t(start), size_t(length));

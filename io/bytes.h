@@ -8,8 +8,8 @@
 
 namespace whence {
 
-// A position inside bytes that somebody else wrote. The caller asks `has` first; reading past the end is
-// a bug of ours and is caught, never an out-of-bounds access.
+// A position inside bytes that somebody else wrote. The caller asks `has` first; reading past the
+// end is a bug of ours and is caught, never an out-of-bounds access.
 class ByteReader {
  public:
   explicit ByteReader(std::span<const uint8_t> bytes) : bytes_(bytes) {}

@@ -15,13 +15,14 @@ void check_map(const Tensor& map) {
     fail_shape("a map of shape {} cannot be drawn, [H, W] expected", to_string(map.shape()));
   for (const real value : map.reals())
     if (!std::isfinite(value))
-      fail(ErrorKind::item, ErrorCode::nonfinite, "a map with values that are not finite cannot be drawn");
+      fail(ErrorKind::item, ErrorCode::nonfinite,
+           "a map with values that are not finite cannot be drawn");
 }
 
 void check_same_size(const Image& image, int64_t height, int64_t width) {
   if (image.height != height || image.width != width)
-    fail_shape("a map of {} x {} does not fit an image of {} x {} pixels", width, height, image.width,
-               image.height);
+    fail_shape("a map of {} x {} does not fit an image of {} x {} pixels", width, height,
+               image.width, image.height);
 }
 
 // Element of rank q * (n - 1) in sorted order, linearly between its neighbours.
@@ -58,11 +59,15 @@ Tensor without_channels(const Tensor& map) {
   return sum;
 }
 
-struct Box { int left, top, right, bottom; };
+struct Box {
+  int left, top, right, bottom;
+};
 
 // What the region covers of the image, in whole pixels, and at least one of them.
 Box box_of(const Preprocess::Region& region, const Image& image) {
-  const auto within = [](double v, int most) { return int(std::clamp(std::round(v), 0.0, double(most))); };
+  const auto within = [](double v, int most) {
+    return int(std::clamp(std::round(v), 0.0, double(most)));
+  };
   Box box{within(region.left, image.width), within(region.top, image.height),
           within(region.left + region.width, image.width),
           within(region.top + region.height, image.height)};
@@ -101,7 +106,8 @@ void dim(uint8_t* pixel) {
 std::array<uint8_t, 3> jet(uint8_t index) {
   const int i = index;
   const auto ramp = [](int v) { return uint8_t(std::clamp(v, 0, 255)); };
-  // Each colour rises by 4 an entry, stays, and falls; one entry of the classical table keeps a blue of 1.
+  // Each colour rises by 4 an entry, stays, and falls; one entry of the classical table keeps a
+  // blue of 1.
   return {ramp(std::min(4 * i - 382, 1148 - 4 * i)), ramp(std::min(4 * i - 128, 892 - 4 * i)),
           i == 159 ? uint8_t(1) : ramp(std::min(4 * i + 128, 638 - 4 * i))};
 }
@@ -145,7 +151,8 @@ Image overlay(const Image& image, const Tensor& map, const Preprocess::Region& r
         dim(pixel);
         continue;
       }
-      const real value = surface((x + 0.5 - region.left) * x_scale, (y + 0.5 - region.top) * y_scale);
+      const real value =
+          surface((x + 0.5 - region.left) * x_scale, (y + 0.5 - region.top) * y_scale);
       const auto colour = jet(uint8_t(255 * value));
       for (size_t c = 0; c < 3; ++c)
         pixel[c] = uint8_t(std::lround(opacity * colour[c] + (1 - opacity) * pixel[c]));
@@ -199,8 +206,8 @@ Image vis_overlay_heatmap(const Image& image, const Tensor& map) {
 
 Image vis_overlay_threshold(const Image& image, const std::vector<uint8_t>& mask) {
   if (mask.size() * 3 != image.rgb.size())
-    fail_shape("a mask of {} values does not fit an image of {} x {} pixels", mask.size(), image.width,
-               image.height);
+    fail_shape("a mask of {} values does not fit an image of {} x {} pixels", mask.size(),
+               image.width, image.height);
   return blend(image, 0.6, 0.4, [&](size_t i) { return i % 3 == 1 && mask[i / 3] ? 255 : 0; });
 }
 

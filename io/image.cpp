@@ -38,8 +38,10 @@ Image decode_image(std::span<const uint8_t> bytes, const std::string& name,
     fail(ErrorKind::file, ErrorCode::limit, "{}: {} bytes, the limit is {}", name, bytes.size(),
          limits.file_bytes);
   switch (const FileKind kind = file_kind(bytes)) {
-    case FileKind::png: return decode_png(bytes, name, limits);
-    case FileKind::bmp: return decode_bmp(bytes, name, limits);
+    case FileKind::png:
+      return decode_png(bytes, name, limits);
+    case FileKind::bmp:
+      return decode_bmp(bytes, name, limits);
     case FileKind::jpeg: {
       const JpegHeader header = check_jpeg(bytes, name, limits);
 #ifdef WHENCE_HAVE_JPEG
@@ -48,13 +50,15 @@ Image decode_image(std::span<const uint8_t> bytes, const std::string& name,
       return decode_jpeg_stb(bytes, header, name);
 #endif
     }
-    case FileKind::unknown: fail_format(name, "not a JPEG, PNG or BMP image");
+    case FileKind::unknown:
+      fail_format(name, "not a JPEG, PNG or BMP image");
     case FileKind::gif:
     case FileKind::webp:
     case FileKind::tiff:
     case FileKind::heif:
       fail_format(name, "this is {}, not JPEG, PNG or BMP; convert it first", describe(kind));
-    default: fail_format(name, "this is {}, not a JPEG, PNG or BMP image", describe(kind));
+    default:
+      fail_format(name, "this is {}, not a JPEG, PNG or BMP image", describe(kind));
   }
 }
 

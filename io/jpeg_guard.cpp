@@ -54,7 +54,8 @@ class Walk {
 
 int Walk::next_marker() {
   if (!reader_.has(2))
-    fail_format(name_, "JPEG data ends after {} bytes without its end marker; the file is incomplete",
+    fail_format(name_,
+                "JPEG data ends after {} bytes without its end marker; the file is incomplete",
                 bytes_.size());
   const size_t at = reader_.position();
   if (const int byte = reader_.u8(); byte != 0xFF)
@@ -72,10 +73,12 @@ void Walk::frame(int marker, ByteReader body) {
   header_.width = int(body.be16());
   header_.components = body.u8();
   header_.progressive = marker == 0xC2;
-  if (precision != 8) fail_unsupported(name_, "JPEG with {} bits a sample, only 8 are read", precision);
+  if (precision != 8)
+    fail_unsupported(name_, "JPEG with {} bits a sample, only 8 are read", precision);
   check_image_size(header_.width, header_.height, name_, limits_);
   const int n = header_.components;
-  if (n != 1 && n != 3 && n != 4) fail_format(name_, "JPEG with {} components, 1, 3 or 4 expected", n);
+  if (n != 1 && n != 3 && n != 4)
+    fail_format(name_, "JPEG with {} components, 1, 3 or 4 expected", n);
   if (body.remaining() != size_t(n) * 3)
     fail_format(name_, "JPEG frame header has {} bytes for {} components", body.remaining(), n);
   for (int i = 0; i < n; ++i) {
@@ -90,7 +93,8 @@ void Walk::frame(int marker, ByteReader body) {
       if (factor != 1 && factor != 2 && factor != 4)
         fail_format(name_, "JPEG component {} has sampling {} x {}, only 1, 2 and 4 are read", c.id,
                     c.across, c.down);
-    if (c.quantiser > 3) fail_format(name_, "JPEG component {} has quantiser {}", c.id, c.quantiser);
+    if (c.quantiser > 3)
+      fail_format(name_, "JPEG component {} has quantiser {}", c.id, c.quantiser);
     most_across_ = std::max(most_across_, c.across);
     most_down_ = std::max(most_down_, c.down);
     components_.push_back(c);
@@ -118,7 +122,8 @@ void Walk::huffman_tables(ByteReader body) {
     const auto symbols = body.take(total);
     if (kind == 0)
       for (const int symbol : symbols)
-        if (symbol > 11) fail_format(name_, "JPEG Huffman table has DC symbol {}, at most 11 exist", symbol);
+        if (symbol > 11)
+          fail_format(name_, "JPEG Huffman table has DC symbol {}, at most 11 exist", symbol);
     (kind == 0 ? dc_table_ : ac_table_)[size_t(slot)] = true;
   }
 }
@@ -145,15 +150,18 @@ void Walk::select(ByteReader& body, std::vector<Component*>& chosen, std::vector
     tables.push_back(body.u8());
     const auto found = std::find_if(components_.begin(), components_.end(),
                                     [&](const Component& c) { return c.id == id; });
-    if (found == components_.end()) fail_format(name_, "JPEG scan names component {}, which is not there", id);
+    if (found == components_.end())
+      fail_format(name_, "JPEG scan names component {}, which is not there", id);
     if (std::find(chosen.begin(), chosen.end(), &*found) != chosen.end())
       fail_format(name_, "JPEG scan names component {} twice", id);
     if (!quantiser_[size_t(found->quantiser)])
-      fail_format(name_, "JPEG component {} needs quantiser {}, which is not there", id, found->quantiser);
+      fail_format(name_, "JPEG component {} needs quantiser {}, which is not there", id,
+                  found->quantiser);
     chosen.push_back(&*found);
     unit += found->across * found->down;
   }
-  if (n > 1 && unit > 10) fail_format(name_, "JPEG scan has {} blocks a unit, at most 10 expected", unit);
+  if (n > 1 && unit > 10)
+    fail_format(name_, "JPEG scan has {} blocks a unit, at most 10 expected", unit);
 }
 
 // Each coefficient is sent once with `low` bits missing, then refined bit by bit.
@@ -180,13 +188,14 @@ void Walk::scan(ByteReader body) {
                                (first == 0 || chosen.size() == 1)
                          : first == 0 && last == 63 && high == 0 && low == 0;
   if (!valid)
-    fail_format(name_, "JPEG scan of coefficients {} to {} with precision {} and {}", first, last, high, low);
+    fail_format(name_, "JPEG scan of coefficients {} to {} with precision {} and {}", first, last,
+                high, low);
   for (size_t i = 0; i < chosen.size(); ++i) {
     const size_t dc = size_t(tables[i] >> 4), ac = size_t(tables[i] & 15);
     const bool needs_dc = first == 0 && high == 0, needs_ac = last > 0;
     if ((needs_dc && (dc > 3 || !dc_table_[dc])) || (needs_ac && (ac > 3 || !ac_table_[ac])))
-      fail_format(name_, "JPEG scan {} needs Huffman tables {} and {}, which are not all there", scans_,
-                  dc, ac);
+      fail_format(name_, "JPEG scan {} needs Huffman tables {} and {}, which are not all there",
+                  scans_, dc, ac);
     progress(*chosen[i], first, last, high, low);
   }
   entropy_data(chosen);
@@ -209,11 +218,13 @@ void Walk::entropy_data(const std::vector<Component*>& chosen) {
   int64_t restarts = 0;
   for (;;) {
     const auto rest = bytes_.subspan(reader_.position());
-    const auto* found = rest.empty() ? nullptr
-                                     : static_cast<const uint8_t*>(std::memchr(rest.data(), 0xFF, rest.size()));
+    const auto* found =
+        rest.empty() ? nullptr
+                     : static_cast<const uint8_t*>(std::memchr(rest.data(), 0xFF, rest.size()));
     const size_t at = found ? size_t(found - rest.data()) : rest.size();
     if (at + 1 >= rest.size())
-      fail_format(name_, "JPEG data ends after {} bytes without its end marker; the file is incomplete",
+      fail_format(name_,
+                  "JPEG data ends after {} bytes without its end marker; the file is incomplete",
                   bytes_.size());
     const int next = rest[at + 1];
     if (next != 0 && next != 0xFF && (next < 0xD0 || next > 0xD7)) {
@@ -223,7 +234,8 @@ void Walk::entropy_data(const std::vector<Component*>& chosen) {
     if (next >= 0xD0 && next <= 0xD7) {
       if (restart_ == 0) fail_format(name_, "JPEG has restart markers without an interval");
       if (next - 0xD0 != restarts % 8)
-        fail_format(name_, "JPEG restart marker {} where {} was expected", next - 0xD0, restarts % 8);
+        fail_format(name_, "JPEG restart marker {} where {} was expected", next - 0xD0,
+                    restarts % 8);
       ++restarts;
     }
     reader_.skip(at + (next == 0xFF ? 1 : 2));
@@ -232,7 +244,8 @@ void Walk::entropy_data(const std::vector<Component*>& chosen) {
   if (restart_ == 0) return;
   const int64_t expected = divide_up(units(chosen), restart_) - 1;
   if (restarts != expected && restarts != expected + 1)  // some writers end with one
-    fail_format(name_, "JPEG scan {} has {} restart markers, {} expected", scans_, restarts, expected);
+    fail_format(name_, "JPEG scan {} has {} restart markers, {} expected", scans_, restarts,
+                expected);
 }
 
 void Walk::check_complete() const {
@@ -241,14 +254,15 @@ void Walk::check_complete() const {
   for (const Component& c : components_) {
     if (c.missing_bits[0] < 0) fail_format(name_, "JPEG component {} is in no scan", c.id);
     for (const int missing : c.missing_bits)
-      if (missing > 0) fail_format(name_, "JPEG component {} lacks its last {} bits", c.id, missing);
+      if (missing > 0)
+        fail_format(name_, "JPEG component {} lacks its last {} bits", c.id, missing);
     // A code has at least one bit: one for the mean of a block, and without progression one for the
     // end of the block. A file too small for its own size is refused before memory is taken for it.
     bits += blocks(c) * (header_.progressive ? 1 : 2);
   }
   if (entropy_bytes_ < uint64_t(bits / 8))
-    fail_format(name_, "JPEG has {} bytes of image data, {} x {} pixels need at least {}", entropy_bytes_,
-                header_.width, header_.height, bits / 8);
+    fail_format(name_, "JPEG has {} bytes of image data, {} x {} pixels need at least {}",
+                entropy_bytes_, header_.width, header_.height, bits / 8);
 }
 
 JpegHeader Walk::run() {
@@ -258,7 +272,8 @@ JpegHeader Walk::run() {
     if (marker == 0xD9) break;
     if (marker == 0x01 || (marker >= 0xD0 && marker <= 0xD7)) continue;  // stand alone
     if (marker < 0xC0 || marker == 0xD8)
-      fail_format(name_, "JPEG marker {:#04x} at byte {} is out of place", marker, reader_.position() - 1);
+      fail_format(name_, "JPEG marker {:#04x} at byte {} is out of place", marker,
+                  reader_.position() - 1);
     const size_t at = reader_.position();
     const size_t length = reader_.has(2) ? reader_.be16() : 0;
     if (length < 2 || !reader_.has(length - 2))
@@ -266,14 +281,26 @@ JpegHeader Walk::run() {
                   bytes_.size() - at);
     const ByteReader body(reader_.take(length - 2));
     switch (marker) {
-      case 0xC0: case 0xC1: case 0xC2: frame(marker, body); break;
-      case 0xC4: huffman_tables(body); break;
-      case 0xDA: scan(body); break;
-      case 0xDB: quantisers(body); break;
-      case 0xDC: fail_unsupported(name_, "JPEG whose height follows its data is not read");
+      case 0xC0:
+      case 0xC1:
+      case 0xC2:
+        frame(marker, body);
+        break;
+      case 0xC4:
+        huffman_tables(body);
+        break;
+      case 0xDA:
+        scan(body);
+        break;
+      case 0xDB:
+        quantisers(body);
+        break;
+      case 0xDC:
+        fail_unsupported(name_, "JPEG whose height follows its data is not read");
       case 0xDD: {
         ByteReader interval = body;
-        if (interval.remaining() != 2) fail_format(name_, "JPEG restart interval of {} bytes", interval.remaining());
+        if (interval.remaining() != 2)
+          fail_format(name_, "JPEG restart interval of {} bytes", interval.remaining());
         restart_ = interval.be16();
         break;
       }
@@ -284,7 +311,8 @@ JpegHeader Walk::run() {
       }
       default:
         if (marker < 0xE0)  // other frames: lossless, differential, arithmetic coding; their tables
-          fail_unsupported(name_, "JPEG of a rare kind (marker {:#04x}) is not read; convert it", marker);
+          fail_unsupported(name_, "JPEG of a rare kind (marker {:#04x}) is not read; convert it",
+                           marker);
     }
   }
   check_complete();

@@ -1,10 +1,10 @@
 // JPEG through libjpeg-turbo, with the settings that Pillow uses.
 #ifdef WHENCE_HAVE_JPEG
 
+#include <jpeglib.h>
+
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h needs FILE
-
-#include <jpeglib.h>
 
 #include "io/codecs.h"
 
@@ -38,8 +38,9 @@ uint8_t scale(unsigned a, unsigned b) {  // a * b / 255, rounded
   return uint8_t((product + (product >> 8)) >> 8);
 }
 
-// Photoshop and its followers store CMYK inverted, 255 for no ink, and Pillow takes all files as theirs.
-// Written as Pillow rounds it: each colour is what the black leaves, less its own ink's share of that.
+// Photoshop and its followers store CMYK inverted, 255 for no ink, and Pillow takes all files as
+// theirs. Written as Pillow rounds it: each colour is what the black leaves, less its own ink's
+// share of that.
 void cmyk_to_rgb(const uint8_t* in, uint8_t* out, int pixels) {
   for (int x = 0; x < pixels; ++x, in += 4, out += 3)
     for (int c = 0; c < 3; ++c) out[c] = uint8_t(in[3] - scale(255u - in[c], in[3]));

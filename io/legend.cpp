@@ -41,7 +41,8 @@ constexpr Glyph font[] = {
 };
 constexpr std::array<uint8_t, 3> ink{32, 32, 36}, paper{255, 255, 255}, frame{150, 150, 156};
 
-void fill(Image& image, int left, int top, int right, int bottom, const std::array<uint8_t, 3>& colour) {
+void fill(Image& image, int left, int top, int right, int bottom,
+          const std::array<uint8_t, 3>& colour) {
   for (int y = std::max(top, 0); y < std::min(bottom, image.height); ++y)
     for (int x = std::max(left, 0); x < std::min(right, image.width); ++x)
       std::copy(colour.begin(), colour.end(),
@@ -60,7 +61,8 @@ void draw_text(Image& image, std::string_view text, int left, int top, int scale
       for (int y = 0; y < glyph_height; ++y)
         for (int x = 0; x < glyph_width; ++x)
           if (glyph->rows[size_t(y)] >> (glyph_width - 1 - x) & 1)
-            fill(image, left + x * scale, top + y * scale, left + (x + 1) * scale, top + (y + 1) * scale, ink);
+            fill(image, left + x * scale, top + y * scale, left + (x + 1) * scale,
+                 top + (y + 1) * scale, ink);
     left += advance * scale;
   }
 }

@@ -21,7 +21,8 @@ struct NpyHeader {
   std::vector<int64_t> sizes;
 };
 
-// The header is a Python dictionary; just what NumPy writes into it is understood, nothing is evaluated.
+// The header is a Python dictionary; just what NumPy writes into it is understood, nothing is
+// evaluated.
 class HeaderParser {
  public:
   HeaderParser(std::string_view text, const std::string& name) : text_(text), name_(name) {}
@@ -54,7 +55,9 @@ class HeaderParser {
     if (at_ != text_.size()) fail_here("the end");
     if (!has_descr || !has_order || !has_shape)
       fail_format(name_, "NumPy header lacks '{}'",
-                  !has_descr ? "descr" : !has_order ? "fortran_order" : "shape");
+                  !has_descr   ? "descr"
+                  : !has_order ? "fortran_order"
+                               : "shape");
     return header;
   }
 
@@ -63,7 +66,8 @@ class HeaderParser {
     fail_format(name_, "NumPy header has not {} at its byte {}", expected, at_);
   }
   void skip_blanks() {
-    while (at_ < text_.size() && std::string_view(" \t\r\n\f").find(text_[at_]) != std::string_view::npos)
+    while (at_ < text_.size() &&
+           std::string_view(" \t\r\n\f").find(text_[at_]) != std::string_view::npos)
       ++at_;
   }
   bool accept(char c) {
@@ -77,7 +81,8 @@ class HeaderParser {
   }
   std::string quoted() {
     skip_blanks();
-    if (at_ >= text_.size() || (text_[at_] != '\'' && text_[at_] != '"')) fail_here("a quoted name");
+    if (at_ >= text_.size() || (text_[at_] != '\'' && text_[at_] != '"'))
+      fail_here("a quoted name");
     const size_t end = text_.find(text_[at_], at_ + 1);
     if (end == std::string_view::npos) fail_here("a closed quotation");
     std::string value(text_.substr(at_ + 1, end - at_ - 1));
@@ -141,8 +146,10 @@ Element parse_descr(const std::string& descr, const std::string& name) {
     const bool boolean = e.kind == 'b' && e.size == 1;
     if ((whole || floating || boolean) && (descr[0] != '|' || e.size == 1)) return e;
   }
-  fail_unsupported(name, "elements of type '{}' are not read (float16 to float64, int8 to int64, "
-                   "uint8 to uint64 and bool are)", printable(descr));
+  fail_unsupported(name,
+                   "elements of type '{}' are not read (float16 to float64, int8 to int64, "
+                   "uint8 to uint64 and bool are)",
+                   printable(descr));
 }
 
 // IEEE 754 binary16 by its bits; exact.
@@ -150,7 +157,8 @@ double half_to_double(uint32_t bits) {
   const double sign = bits >> 15 ? -1 : 1;
   const int exponent = int(bits >> 10 & 31);
   const double fraction = bits & 1023;
-  if (exponent == 31) return fraction == 0 ? sign * HUGE_VAL : std::numeric_limits<double>::quiet_NaN();
+  if (exponent == 31)
+    return fraction == 0 ? sign * HUGE_VAL : std::numeric_limits<double>::quiet_NaN();
   if (exponent == 0) return sign * std::ldexp(fraction, -24);
   return sign * std::ldexp(1024 + fraction, exponent - 25);
 }
@@ -169,7 +177,8 @@ double to_double(uint64_t bits, const Element& e) {
 
 std::string index_text(int64_t flat, const Shape& shape) {
   std::vector<int64_t> index(size_t(shape.rank()));
-  for (int axis = shape.rank(); axis-- > 0; flat /= shape[axis]) index[size_t(axis)] = flat % shape[axis];
+  for (int axis = shape.rank(); axis-- > 0; flat /= shape[axis])
+    index[size_t(axis)] = flat % shape[axis];
   return to_string(Shape(index));
 }
 
@@ -178,12 +187,16 @@ class Store {
  public:
   Store(Tensor& tensor, const Element& element, const std::string& name)
       : shape_(tensor.shape()), element_(element), name_(name) {
-    if (element.kind == 'f') reals_ = tensor.reals();
-    else ints_ = tensor.ints();
+    if (element.kind == 'f')
+      reals_ = tensor.reals();
+    else
+      ints_ = tensor.ints();
   }
   void put(int64_t at, uint64_t bits) const {
-    if (element_.kind == 'f') put_real(at, to_double(bits, element_));
-    else put_integer(at, bits);
+    if (element_.kind == 'f')
+      put_real(at, to_double(bits, element_));
+    else
+      put_integer(at, bits);
   }
 
  private:
@@ -233,10 +246,11 @@ std::string_view header_text(ByteReader& reader, const std::string& name) {
   if (version > 1 && !reader.has(4)) fail_format(name, "NumPy header is cut off");
   const uint32_t length = version == 1 ? reader.le16() : reader.le32();
   if (length > most_header_bytes)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: NumPy header of {} bytes is over the limit of {}", name,
-         length, most_header_bytes);
+    fail(ErrorKind::file, ErrorCode::limit, "{}: NumPy header of {} bytes is over the limit of {}",
+         name, length, most_header_bytes);
   if (!reader.has(length))
-    fail_format(name, "NumPy header claims {} bytes but only {} follow", length, reader.remaining());
+    fail_format(name, "NumPy header claims {} bytes but only {} follow", length,
+                reader.remaining());
   const auto text = reader.take(length);
   return {reinterpret_cast<const char*>(text.data()), text.size()};
 }
@@ -255,12 +269,14 @@ Shape checked_shape(const NpyHeader& header, const Element& e, uint64_t remainin
   bool empty = false;
   for (const int64_t size : header.sizes) {
     empty = empty || size == 0;
-    if (__builtin_mul_overflow(bytes, uint64_t(std::max<int64_t>(size, 1)), &bytes) || bytes > INT64_MAX)
+    if (__builtin_mul_overflow(bytes, uint64_t(std::max<int64_t>(size, 1)), &bytes) ||
+        bytes > INT64_MAX)
       fail_format(name, "shape {} is too large to exist", text);
   }
   const uint64_t needed = empty ? 0 : bytes / sizeof(double) * e.size;
   if (needed != remaining)
-    fail_format(name, "shape {} of '{}' needs {} bytes but {} follow", text, header.descr, needed, remaining);
+    fail_format(name, "shape {} of '{}' needs {} bytes but {} follow", text, header.descr, needed,
+                remaining);
   return Shape(header.sizes);
 }
 
@@ -282,7 +298,8 @@ Tensor decode_npy(std::span<const uint8_t> bytes, const std::string& name) {
   const Store store(tensor, element, name);
   const int64_t count = shape.count();
   for (int64_t i = 0; i < count; ++i)
-    store.put(reorder ? transposed(i, shape) : i, load(data.data() + size_t(i) * element.size, element));
+    store.put(reorder ? transposed(i, shape) : i,
+              load(data.data() + size_t(i) * element.size, element));
   return tensor;
 }
 
@@ -332,8 +349,8 @@ void check_finite(const Tensor& tensor, const std::string& name) {
     ++at;
   }
   if (first >= 0)
-    fail(ErrorKind::item, ErrorCode::nonfinite, "{}: {} NaN and {} infinite values, first at {}", name,
-         nans, infinities, index_text(first, tensor.shape()));
+    fail(ErrorKind::item, ErrorCode::nonfinite, "{}: {} NaN and {} infinite values, first at {}",
+         name, nans, infinities, index_text(first, tensor.shape()));
 }
 
 }  // namespace whence

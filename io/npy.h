@@ -10,9 +10,9 @@
 
 namespace whence {
 
-// Floating-point arrays become reals, integer and boolean ones 32-bit integers with every value checked.
-// Arrays of objects or of records are refused: reading them would mean running what the file says.
-// NaN and infinities are let through; see check_finite.
+// Floating-point arrays become reals, integer and boolean ones 32-bit integers with every value
+// checked. Arrays of objects or of records are refused: reading them would mean running what the
+// file says. NaN and infinities are let through; see check_finite.
 Tensor decode_npy(std::span<const uint8_t> bytes, const std::string& name);
 Tensor read_npy(const std::filesystem::path& path);
 

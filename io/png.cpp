@@ -1,6 +1,6 @@
-// PNG (ISO/IEC 15948), decoded a row at a time: besides the result only two rows are in memory, so the
-// file cannot ask for more than its pixels. Every checksum, the order of the chunks and the exact amount
-// of image data are checked; nothing is repaired.
+// PNG (ISO/IEC 15948), decoded a row at a time: besides the result only two rows are in memory, so
+// the file cannot ask for more than its pixels. Every checksum, the order of the chunks and the
+// exact amount of image data are checked; nothing is repaired.
 #include <zlib.h>
 
 #include <algorithm>
@@ -50,8 +50,8 @@ struct PngFile {
     uint64_t total = 0;
     for (const Pass& pass : passes())
       if (pass.columns(header.width) > 0 && pass.rows(header.height) > 0)
-        total += uint64_t(pass.rows(header.height)) *
-                 (header.row_bytes(pass.columns(header.width)) + 1);
+        total +=
+            uint64_t(pass.rows(header.height)) * (header.row_bytes(pass.columns(header.width)) + 1);
     return total;
   }
 };
@@ -68,9 +68,9 @@ PngHeader parse_header(std::span<const uint8_t> body, const std::string& name,
   const int compression = reader.u8(), filter = reader.u8(), interlace = reader.u8();
   const bool small = h.depth == 1 || h.depth == 2 || h.depth == 4;
   const bool large = h.depth == 8 || h.depth == 16;
-  const bool valid = (h.colour == grey && (small || large)) ||
-                     (h.colour == palette && (small || h.depth == 8)) ||
-                     ((h.colour == rgb || h.colour == grey_alpha || h.colour == rgb_alpha) && large);
+  const bool valid =
+      (h.colour == grey && (small || large)) || (h.colour == palette && (small || h.depth == 8)) ||
+      ((h.colour == rgb || h.colour == grey_alpha || h.colour == rgb_alpha) && large);
   if (!valid) fail_format(name, "PNG colour type {} with {} bits a sample", h.colour, h.depth);
   if (compression != 0 || filter != 0 || interlace > 1)
     fail_format(name, "PNG compression {}, filter {}, interlace {}: the format has 0, 0 and 0 or 1",
@@ -103,7 +103,8 @@ PngFile walk(std::span<const uint8_t> bytes, const std::string& name, const Imag
   bool data_ended = false;
   for (bool first = true;; first = false) {
     const size_t at = reader.position();
-    if (!reader.has(12)) fail_format(name, "PNG ends at byte {} without its end chunk", bytes.size());
+    if (!reader.has(12))
+      fail_format(name, "PNG ends at byte {} without its end chunk", bytes.size());
     const uint32_t length = reader.be32();
     const auto covered = bytes.subspan(reader.position());
     const auto type = reader.take(4);
@@ -170,7 +171,8 @@ class Inflater {
       stream_.avail_in = uInt(part.size());  // a chunk's length has 32 bits
     }
     const int status = inflate(&stream_, Z_NO_FLUSH);
-    if (status == Z_STREAM_END) ended_ = true;
+    if (status == Z_STREAM_END)
+      ended_ = true;
     else if (status == Z_MEM_ERROR)
       fail(ErrorKind::memory, ErrorCode::no_memory, "{}: out of memory", name_);
     else if (status == Z_BUF_ERROR)
@@ -194,8 +196,8 @@ int paeth(int left, int above, int corner) {
   return to_above <= to_corner ? above : corner;
 }
 
-// Undoes the prediction of one row. `step` is the distance in bytes to the pixel on the left; both rows
-// have `step` zero bytes in front.
+// Undoes the prediction of one row. `step` is the distance in bytes to the pixel on the left; both
+// rows have `step` zero bytes in front.
 void unfilter(int filter, uint8_t* row, const uint8_t* above, size_t bytes, size_t step) {
   const uint8_t* left = row - step;
   const uint8_t* corner = above - step;
@@ -213,7 +215,8 @@ void unfilter(int filter, uint8_t* row, const uint8_t* above, size_t bytes, size
       for (size_t i = 0; i < bytes; ++i)
         row[i] = uint8_t(row[i] + paeth(left[i], above[i], corner[i]));
       return;
-    default: return;
+    default:
+      return;
   }
 }
 

@@ -26,8 +26,9 @@ void append_chunk(std::vector<uint8_t>& out, const char (&type)[5], std::span<co
   append_be32(out, uint32_t(sum));
 }
 
-// Differences to the pixel on the left (1) or above (2), or the bytes themselves (0); these three reach
-// nearly all that the five filters of the format give on photographs with colours laid over them.
+// Differences to the pixel on the left (1) or above (2), or the bytes themselves (0); these three
+// reach nearly all that the five filters of the format give on photographs with colours laid over
+// them.
 void filter_row(int filter, const uint8_t* row, const uint8_t* above, size_t bytes, uint8_t* out) {
   if (filter == 0) {
     std::memcpy(out, row, bytes);
@@ -88,7 +89,8 @@ std::vector<uint8_t> encode_png(const Image& image) {
   std::vector<uint8_t> header;
   append_be32(header, uint32_t(image.width));
   append_be32(header, uint32_t(image.height));
-  header.insert(header.end(), {8, 2, 0, 0, 0});  // 8 bits, RGB, deflate, adaptive filters, no interlace
+  header.insert(header.end(),
+                {8, 2, 0, 0, 0});  // 8 bits, RGB, deflate, adaptive filters, no interlace
   append_chunk(out, "IHDR", header);
   constexpr size_t most = size_t(1) << 30;  // a chunk's length has 31 bits
   for (size_t at = 0; at < length; at += most)

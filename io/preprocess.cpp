@@ -8,14 +8,18 @@
 namespace whence {
 namespace {
 
-struct Size { int64_t width, height; };
+struct Size {
+  int64_t width, height;
+};
 
 Size resized(const Preprocess& p, const Image& image) {
   const int64_t w = image.width, h = image.height;
   if (w < 1 || h < 1) fail_usage("an image of {} x {} pixels cannot be prepared", w, h);
   switch (p.fit) {
-    case Preprocess::Fit::none: break;
-    case Preprocess::Fit::exact: return {p.resize_width, p.resize_height};
+    case Preprocess::Fit::none:
+      break;
+    case Preprocess::Fit::exact:
+      return {p.resize_width, p.resize_height};
     case Preprocess::Fit::short_side: {
       const int64_t side = p.resize_height;
       if (w <= h) return {side, side * h / w};
@@ -49,7 +53,8 @@ Image crop(const Image& image, int64_t left, int64_t top, int width, int height)
   Image out{width, height, std::vector<uint8_t>(size_t(width) * size_t(height) * 3)};
   const int64_t from_x = std::max<int64_t>(left, 0);
   const int64_t to_x = std::min<int64_t>(left + width, image.width);
-  for (int64_t y = std::max<int64_t>(top, 0); y < std::min<int64_t>(top + height, image.height); ++y)
+  for (int64_t y = std::max<int64_t>(top, 0); y < std::min<int64_t>(top + height, image.height);
+       ++y)
     if (to_x > from_x)
       std::memcpy(&out.rgb[size_t((y - top) * width + from_x - left) * 3],
                   &image.rgb[size_t(y * image.width + from_x) * 3], size_t(to_x - from_x) * 3);
@@ -60,9 +65,9 @@ Image crop(const Image& image, int64_t left, int64_t top, int width, int height)
 
 Image Preprocess::pixels(const Image& image) const {
   const Size size = resized(*this, image);
-  Image scaled = fit == Fit::none
-                     ? image
-                     : resize(image, to_side(size.width, image), to_side(size.height, image), filter);
+  Image scaled = fit == Fit::none ? image
+                                  : resize(image, to_side(size.width, image),
+                                           to_side(size.height, image), filter);
   if (!crop) return scaled;
   if (crop_width < 1 || crop_height < 1)
     fail_usage("an image cannot be cropped to {} x {} pixels", crop_width, crop_height);
@@ -78,7 +83,8 @@ Tensor Preprocess::normalise(const Image& pixels) const {
   Tensor out(Type{Shape{3, pixels.height, pixels.width}});
   for (size_t c = 0; c < 3; ++c) {
     if (!(std[c] > 0)) fail_usage("the standard deviation of channel {} is {}", c, std[c]);
-    // A byte has 256 values: the steps, each rounded as in training pipelines, are done once for each.
+    // A byte has 256 values: the steps, each rounded as in training pipelines, are done once for
+    // each.
     std::array<real, 256> table;
     for (size_t v = 0; v < table.size(); ++v) {
       const real unit = real(v) / real(255);

@@ -42,19 +42,27 @@ struct Filter {
 };
 Filter filter_of(Resample kind) {
   switch (kind) {
-    case Resample::nearest: break;
-    case Resample::box: return {box, 0.5};
-    case Resample::bilinear: return {triangle, 1};
-    case Resample::bicubic: return {cubic, 2};
-    case Resample::lanczos: return {lanczos, 3};
-    case Resample::hamming: return {hamming, 1};
+    case Resample::nearest:
+      break;
+    case Resample::box:
+      return {box, 0.5};
+    case Resample::bilinear:
+      return {triangle, 1};
+    case Resample::bicubic:
+      return {cubic, 2};
+    case Resample::lanczos:
+      return {lanczos, 3};
+    case Resample::hamming:
+      return {hamming, 1};
   }
   fail_usage("resampling filter {} is not known", int(kind));
 }
 
 // Which input pixels, with which weights, make each output pixel.
 struct Taps {
-  struct Range { int begin, count; };
+  struct Range {
+    int begin, count;
+  };
   std::vector<Range> ranges;
   std::vector<int32_t> weights;  // `stride` for each output pixel
   int stride = 0;
@@ -81,7 +89,8 @@ Taps make_taps(int in, int out, const Filter& filter) {
     }
     taps.ranges[size_t(i)] = {begin, count};
     for (int k = 0; k < count; ++k) {
-      const double w = (sum != 0 ? weights[size_t(k)] / sum : weights[size_t(k)]) * (1 << fraction_bits);
+      const double w =
+          (sum != 0 ? weights[size_t(k)] / sum : weights[size_t(k)]) * (1 << fraction_bits);
       taps.weights[size_t(i) * size_t(taps.stride) + size_t(k)] = int(w < 0 ? w - 0.5 : w + 0.5);
     }
   }

@@ -63,6 +63,9 @@ class Loader {
     else if (!facts_->heads)
       note("{} does not state the number of heads: {} assumed, as usual for width {}",
            facts_->source, c.heads, c.width);
+    if (c.position_skips_prefix && !(facts_ && (facts_->position_skips_prefix || facts_->image_height)))
+      note("the position embedding is taken to be that of {} x {} patches without other tokens",
+           sizes_.stored.grid_height(), sizes_.stored.grid_width());
     if (c.pooling == ViTConfig::Pooling::mean && !(facts_ && facts_->pooling))
       note("mean pooling assumed from fc_norm");
   }

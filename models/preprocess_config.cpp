@@ -117,18 +117,19 @@ void set_crop(Preprocess& p, ImageSize size) {
   p.crop_width = int(size.width);
 }
 
+// The side to resize to, of which a crop keeps this share.
+int64_t enlarged(int64_t side, double kept) {
+  return int64_t(std::floor(double(side) / kept));
+}
+
 // Below 384 pixels the ConvNeXt processor resizes to more than it keeps; from 384 on it does not crop.
 void convnext_sizes(const JsonObject& config, ImageSize size, Preprocess& p) {
   p.crop = false;
   if (size.height >= 384) return set_resize(p, Preprocess::Fit::exact, size);
   const double kept = config.number("crop_pct", 0.01, 1).value_or(224.0 / 256.0);
-  const auto side = int64_t(double(size.height) / kept);
+  const int64_t side = enlarged(size.height, kept);
   set_resize(p, Preprocess::Fit::short_side, {side, side});
   set_crop(p, size);
-}
-
-int64_t enlarged(int64_t side, double kept) {
-  return std::min(int64_t(std::floor(double(side) / kept)), max_side);
 }
 
 }  // namespace
@@ -200,43 +201,33 @@ Preprocess usual_preprocess(const ViTLayout& layout, std::string_view architectu
                             ImageSize size) {
   Preprocess p;
   const bool deit = layout.prefix == "deit." || distilled || architecture.starts_with("deit");
-  p.mean = deit ? imagenet_mean : half;
-  p.std = deit ? imagenet_std : half;
+  const bool clip = architecture.find("_clip_") != architecture.npos;
+  p.mean = clip ? clip_mean : deit ? imagenet_mean : half;
+  p.std = clip ? clip_std : deit ? imagenet_std : half;
+  double kept = 1;  // the share of the resized side that the crop keeps
   switch (layout.names) {
-    case ViTNames::torchvision: {
+    case ViTNames::torchvision:
       // The published weights: 256 (vit_l_16: 242) for 224; larger inputs are not cropped.
-      const bool large = architecture.starts_with("vit_l_16");
-      const double kept = size.height > 224 ? 1.0 : 224.0 / (large ? 242.0 : 256.0);
-      set_resize(p, Preprocess::Fit::short_side,
-                 {enlarged(size.height, kept), enlarged(size.width, kept)});
-      set_crop(p, size);
-      p.filter = size.height > 224 ? Resample::bicubic : Resample::bilinear;
+      if (size.height <= 224) kept = 224.0 / (architecture.starts_with("vit_l_16") ? 242.0 : 256.0);
+      p.filter = size.height <= 224 ? Resample::bilinear : Resample::bicubic;
       p.mean = imagenet_mean, p.std = imagenet_std;
-      return p;
-    }
-    case ViTNames::timm: {
-      const bool clip = architecture.find("_clip_") != architecture.npos;
-      if (clip) p.mean = clip_mean, p.std = clip_std;
-      const double kept = size.height >= 384 ? 1.0 : 0.9;
-      set_resize(p, Preprocess::Fit::short_side,
-                 {enlarged(size.height, kept), enlarged(size.width, kept)});
-      set_crop(p, size);
+      break;
+    case ViTNames::timm:
+      if (size.height < 384) kept = 0.9;
       p.filter = Resample::bicubic;
-      return p;
-    }
+      break;
     default:
       p.crop_rounding = Preprocess::CropRounding::floor;
       p.filter = deit ? Resample::bicubic : Resample::bilinear;
-      p.crop = false;
-      if (!deit) {
-        set_resize(p, Preprocess::Fit::exact, size);
-        return p;
-      }
-      set_resize(p, Preprocess::Fit::exact,
-                 {enlarged(size.height, 224.0 / 256.0), enlarged(size.width, 224.0 / 256.0)});
-      set_crop(p, size);
-      return p;
+      if (deit) kept = 224.0 / 256.0;
   }
+  const bool hub = layout.names == ViTNames::hf_v4 || layout.names == ViTNames::hf_v5;
+  const bool squash = hub || size.height != size.width;
+  set_resize(p, squash ? Preprocess::Fit::exact : Preprocess::Fit::short_side,
+             {enlarged(size.height, kept), enlarged(size.width, kept)});
+  p.crop = deit || !hub;
+  if (p.crop) set_crop(p, size);
+  return p;
 }
 
 std::optional<ImageSize> output_size(const Preprocess& p) {

@@ -47,6 +47,8 @@ constexpr Signature signatures[] = {
     {"convnext.{rest}", "a ConvNeXt model"},
 };
 
+constexpr int64_t max_registers = 65536;
+
 constexpr std::array wrappers{"module.", "_orig_mod.", "timm_model.", "model.", "backbone.",
                               "encoder."};
 
@@ -100,8 +102,10 @@ int64_t depth_of(const Checkpoint& checkpoint, const NameMap& map) {
 }
 
 int64_t root_of_square(int64_t n) {
-  const auto root = int64_t(std::lround(std::sqrt(double(std::max<int64_t>(n, 0)))));
-  return root > 0 && root * root == n ? root : 0;
+  constexpr int64_t most = int64_t(1) << 40;  // far beyond any image, and exact in double
+  if (n < 1 || n > most) return 0;
+  const int64_t root = std::lround(std::sqrt(double(n)));
+  return root * root == n ? root : 0;
 }
 
 }  // namespace
@@ -160,7 +164,10 @@ ViTConfig vit_config_of_shapes(const Checkpoint& checkpoint, const ViTLayout& la
   c.mlp = r.shape("blocks.0.mlp.fc1.weight", 2)[0];
   c.classes = r.shape("head.weight", 2)[0];
   c.class_token = r.has("embed.cls");
-  c.registers = r.has("embed.registers") ? r.shape("embed.registers", 3)[1] : 0;
+  if (r.has("embed.registers")) c.registers = r.shape("embed.registers", 3)[1];
+  if (c.registers > max_registers)
+    fail(ErrorKind::file, ErrorCode::limit, "{}: {} registers, the limit is {}", checkpoint.name(),
+         c.registers, max_registers);
   c.qkv_bias = false;
   for (int64_t i = 0; i < c.depth; ++i)  // one is enough: the others are then required
     for (const char* part : {"q", "k", "v"})

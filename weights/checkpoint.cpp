@@ -111,6 +111,14 @@ Checkpoint Checkpoint::open(const fs::path& path) {
   return checkpoint;
 }
 
+Checkpoint Checkpoint::of(SafetensorsFile file) {
+  Checkpoint checkpoint;
+  checkpoint.name_ = file.name();
+  checkpoint.add_file(std::move(file));
+  checkpoint.sort_tensors();
+  return checkpoint;
+}
+
 void Checkpoint::add_file(SafetensorsFile file) {
   const auto& entries = file.entries();
   for (size_t i = 0; i < entries.size(); ++i)

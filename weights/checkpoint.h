@@ -33,6 +33,7 @@ bool is_plain_file_name(std::string_view name);
 class Checkpoint {
  public:
   static Checkpoint open(const std::filesystem::path& path);
+  static Checkpoint of(SafetensorsFile file);
 
   const std::string& name() const { return name_; }             // for messages
   const std::vector<CheckpointTensor>& tensors() const { return tensors_; }  // sorted by name

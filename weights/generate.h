@@ -21,8 +21,8 @@ struct WriteOptions {
   StoredDtype dtype = StoredDtype::f32;
   int shards = 1;      // over 1: as many files and an index
   bool config = true;  // config.json
-  std::vector<std::string> labels;       // in config.json
-  std::optional<Preprocess> preprocess;  // in config.json (timm) or preprocessor_config.json
+  std::vector<std::string> labels = {};       // in config.json
+  std::optional<Preprocess> preprocess = {};  // in config.json (timm) or preprocessor_config.json
 };
 // Tensors as `layout` stores them: fused, reshaped, named. A weight or variant that the layout cannot
 // express is a usage error.

@@ -58,7 +58,11 @@ double ratio(int64_t part, int64_t whole) {
 
 Json pretrained(const ViTConfig& c, const WriteOptions& options) {
   Json cfg{{"input_size", {c.channels, c.image_height, c.image_width}}};
-  if (!options.preprocess) return cfg;
+  if (!options.preprocess) {
+    // The default crop is defined for square inputs only.
+    if (c.image_height != c.image_width) cfg["crop_mode"] = "squash";
+    return cfg;
+  }
   const Preprocess& p = *options.preprocess;
   if (p.fit == Preprocess::Fit::none)
     fail_usage("timm's configuration cannot state preprocessing without a resize");

@@ -40,7 +40,7 @@ struct Result {
 };
 
 struct Request {
-  std::string method;
+  std::string method;  // an id of methods(), or "predict", whose attribution is the logits
   std::map<std::string, std::string> options;  // by the names of MethodInfo
   std::vector<Target> targets{Target{}};
   uint64_t seed = 0;
@@ -71,6 +71,13 @@ class Explainer {
   std::string describe(const Request& request, int64_t items);
   // Activation bytes of the plans that `request` runs, for that many items; independent of `steps`.
   size_t bytes(const Request& request, int64_t items);
+  size_t derived_bytes(const Request& request, int64_t items);  // packed weights, shared by all plans of the model
+  // Of each pass that `request` runs: rows at once, and floating-point operations of a row (forward and backward).
+  struct Work {
+    int64_t rows;
+    double flops_per_row;
+  };
+  std::vector<Work> work(const Request& request, int64_t items);
 
   const Model& model() const { return *model_; }
 

@@ -24,11 +24,12 @@ struct ImageLimits {
   int side = 16384;
 };
 
-// PNG, JPEG or BMP, told apart by their first bytes. Alpha is dropped, 16-bit samples keep their top byte,
-// grey, palette and CMYK become RGB, EXIF orientation is ignored: as in common training pipelines.
-// Throws file errors (code format or limit) that name `name`; a truncated or corrupt image is never
-// returned half-read.
-Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ImageLimits& = {});
+// PNG, JPEG or BMP, told apart by their first bytes. Alpha is dropped, 16-bit samples keep their
+// top byte, grey, palette and CMYK become RGB, EXIF orientation is ignored: as in common training
+// pipelines. Throws file errors (code format or limit) that name `name`; a truncated or corrupt
+// image is never returned half-read.
+Image decode_image(std::span<const uint8_t> bytes, const std::string& name,
+                   const ImageLimits& = {});
 Image read_image(const std::filesystem::path& path, const ImageLimits& = {});
 std::vector<uint8_t> encode_png(const Image& image);
 
@@ -64,11 +65,14 @@ struct Preprocess {
   Tensor operator()(const Image& image) const { return normalise(pixels(image)); }
 
   // Where the model's view lies in the original image, in pixels of it (for overlays).
-  struct Region { double left = 0, top = 0, width = 0, height = 0; };
+  struct Region {
+    double left = 0, top = 0, width = 0, height = 0;
+  };
   Region region(const Image& image) const;
 };
 
-// --- pictures of attributions ---------------------------------------------------------------------
+// --- pictures of attributions
+// ---------------------------------------------------------------------
 
 // JET colours of an index 0..255 (the classical table).
 std::array<uint8_t, 3> jet(uint8_t index);
@@ -83,8 +87,8 @@ struct OverlayStyle {
 Image overlay(const Image& image, const Tensor& map, const Preprocess::Region& region,
               const OverlayStyle& style = {});
 
-// The pictures of InterpretDL's explanation_to_vis for a [H, W] map at the image's size (heatmap: any size).
-// A flat map gives an all-zero layer.
+// The pictures of InterpretDL's explanation_to_vis for a [H, W] map at the image's size (heatmap:
+// any size). A flat map gives an all-zero layer.
 std::vector<uint8_t> vis_grayscale(const Tensor& map);
 Image vis_overlay_grayscale(const Image& image, const Tensor& map);
 Image vis_heatmap(const Tensor& map, int width, int height);

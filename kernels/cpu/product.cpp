@@ -40,6 +40,17 @@ void finish(const real* sums, int64_t rows, int64_t width, const Epilogue& e, in
   }
 }
 
+// Starts fetching the part of c and of the residual that a tile will touch when its sums are done.
+void ask_for(const real* residual, const real* c, int64_t row, int64_t rows, int64_t column,
+             int64_t c_stride) {
+  for (int64_t i = row; i < row + rows; ++i) {
+    for (int64_t v = 0; v < panel_width; v += 64 / int64_t(sizeof(real))) {
+      __builtin_prefetch(c + i * c_stride + column + v, 1);
+      if (residual) __builtin_prefetch(residual + i * c_stride + column + v, 0);
+    }
+  }
+}
+
 using Finish = void (*)(const real*, int64_t, int64_t, const Epilogue&, int64_t, real*, int64_t);
 
 Finish finish_for(Unary f) {
@@ -110,7 +121,7 @@ void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int
       const int64_t first = chunks.cut(chunk), count = chunks.cut(chunk + 1) - first;
       if (chunk != held) {
         rows = {a + first * a_stride, a_stride};
-        if (rows_collide(a_stride) && count > 1) rows = spread(rows, count, k);
+        if (k > 0 && count > 1 && rows_collide(a_stride)) rows = spread(rows, count, k);
         held = chunk;
       }
       const int64_t width = std::min<int64_t>(panel_width, n - column);
@@ -124,6 +135,7 @@ void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int
       const char* next = reinterpret_cast<const char*>(alone ? panel : following);
       for (int64_t t = 0; t < tiles.pieces; ++t) {
         const int64_t i = tiles.cut(t), height = tiles.cut(t + 1) - i;
+        ask_for(epilogue.residual, c, first + i, height, column, c_stride);
         tile(height, width, {rows.at + i * rows.stride, rows.stride, 1}, panel, k,
              sums, panel_width, false, {next + t * share * k, share});
         Epilogue here = epilogue;

@@ -6,7 +6,7 @@
 // loop and not in another, and an element's bits would depend on where its vector ends.
 #pragma once
 
-#if defined(__AVX512F__) || defined(__FMA__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -91,19 +91,43 @@ inline Vec fma(Vec a, Vec b, Vec c) {
 inline Bits bits(Vec v) { return (Bits)v; }
 inline Vec from_bits(Bits b) { return (Vec)b; }
 inline Vec abs(Vec v) { return from_bits(bits(v) & ~bits(splat(real(-0.0)))); }
-// NaN in `a` stays.
-inline Vec max(Vec a, Vec b) { return a < b ? b : a; }
+// a > b ? a : b and a < b ? a : b, one instruction where there is one; b if either is NaN.
+inline Vec larger(Vec a, Vec b) {
+#if defined(__AVX512F__) && !defined(WHENCE_F64)
+  return _mm512_maskz_max_ps(__mmask16(~0), a, b);
+#elif defined(__AVX__) && !defined(__AVX512F__) && !defined(WHENCE_F64)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+inline Vec smaller(Vec a, Vec b) {
+#if defined(__AVX512F__) && !defined(WHENCE_F64)
+  return _mm512_maskz_min_ps(__mmask16(~0), a, b);
+#elif defined(__AVX__) && !defined(__AVX512F__) && !defined(WHENCE_F64)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
-// Sum and maximum of the lanes, halving: the order is a function of the width alone.
+// Lane i becomes lane (i + by) % lanes of v.
+template <int by, int... i>
+inline Vec rotate(Vec v, std::integer_sequence<int, i...>) {
+  return __builtin_shufflevector(v, v, ((i + by) % lanes)...);
+}
+// Joins all lanes by halving, so the order is a function of the width alone.
+template <int half, class F>
+inline Vec join_lanes(Vec v, F&& f) {
+  v = f(v, rotate<half>(v, std::make_integer_sequence<int, lanes>()));
+  if constexpr (half > 1) return join_lanes<half / 2>(v, f);
+  return v;
+}
 inline real sum_lanes(Vec v) {
-  for (int half = lanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) v[i] += v[i + half];
-  return v[0];
+  return join_lanes<lanes / 2>(v, [](Vec a, Vec b) { return a + b; })[0];
 }
 inline real max_lanes(Vec v) {
-  real m = v[0];
-  for (int i = 1; i < lanes; ++i) m = (v[i] > m || v[i] != v[i]) ? v[i] : m;
-  return m;
+  return join_lanes<lanes / 2>(v, [](Vec a, Vec b) { return larger(a, b); })[0];
 }
 
 // Calls f(i, n) for consecutive pieces of [0, count) of n = lanes elements, the last one shorter.

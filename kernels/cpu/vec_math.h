@@ -49,24 +49,27 @@ inline Vec polynomial(Vec x, float c0, C... rest) {
   }
 }
 
+// v * 2^n for a whole number n, -150 <= n <= 129. In two halves where there is no instruction for
+// it, so that results below the smallest normal number are rounded to a subnormal one.
+inline Vec scale_by_power(Vec v, Vec n) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_scalef_ps(__mmask16(~0), v, n);
+#else
+  const Bits power = __builtin_convertvector(n, Bits), half = power >> 1;
+  return v * from_bits((half + 127) << 23) * from_bits((power - half + 127) << 23);
+#endif
+}
+
 // exp(x + correction) for a small correction: x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) to 1.1e-8.
-// The power of two is applied in two halves, so that results below the smallest normal number are
-// rounded to a subnormal one.
 inline Vec exp(Vec x, Vec correction) {
-  const Vec low = splat(-104), high = splat(89);  // exp is 0 and infinity there
-  x = x < low ? low : x;
-  x = x > high ? high : x;
-  const Vec magic = splat(12582912);  // 1.5 2^23: adding it rounds to an integer in the low bits
-  const Vec shifted = fma(x, splat(1.44269504088896341f), magic);
-  const Vec n = shifted - magic;
-  const Bits power = bits(shifted) - bits(magic);
+  x = smaller(splat(89), larger(splat(-104), x));  // infinity and 0 from there on; NaN stays
+  const Vec magic = splat(12582912);               // 1.5 2^23: adding it rounds to whole numbers
+  const Vec n = fma(x, splat(1.44269504088896341f), magic) - magic;
   const Vec r = fma(n, splat(-1.42860682030941723e-6f), fma(n, splat(-0.693145751953125f), x)) +
                 correction;
   const Vec tail =
       polynomial(r, 0.5f, 0.16666573286f, 0.041666548699f, 0.0083637740463f, 0.0013926926767f);
-  const Vec e = fma(r * r, tail, r) + splat(1);
-  const Bits half = power >> 1;
-  return e * from_bits((half + 127) << 23) * from_bits((power - half + 127) << 23);
+  return scale_by_power(fma(r * r, tail, r) + splat(1), n);
 }
 inline Vec exp(Vec x) { return exp(x, Vec{}); }
 
@@ -111,7 +114,7 @@ inline Vec cos_quarter(Vec x) {
 // the tail is as exact, relatively, as the middle.
 inline k::Normal<Vec> normal(Vec x) {
   Vec t = abs(x);
-  t = t > splat(15) ? splat(15) : t;  // Phi(-15) is 0 in float
+  t = smaller(splat(15), t);  // Phi(-15) is 0 in float
   const Vec upper = from_bits(bits(t) & ~Bits{} << 12);
   const Vec e = exp(splat(-0.5f) * upper * upper, splat(-0.5f) * (t - upper) * (t + upper));
   const Vec inverse = splat(1) / (t + splat(4));
@@ -142,8 +145,7 @@ struct whence::k::Math<whence::cpu::Vec> {
   }
   static Vec clamp(Vec x, double bound) {
     const Vec top = constant(bound);
-    x = x > top ? top : x;
-    return x < -top ? -top : x;
+    return cpu::smaller(top, cpu::larger(-top, x));
   }
   static Normal<Vec> normal(Vec x) { return cpu::normal(x); }
 };

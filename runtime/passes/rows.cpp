@@ -4,6 +4,7 @@
 // A row-wise op computes demand * nonzero; a sum over rows runs over the non-zero ones. Values keep only those
 // rows ("compact"); a reader that needs more gets zeros around them. Exact: nothing but zeros is left out.
 #include <algorithm>
+#include <tuple>
 
 #include "runtime/ops/shape.h"
 #include "runtime/passes/program.h"
@@ -121,15 +122,20 @@ class RowPass {
     return whole(v.shape());
   }
 
+  // Readers that need the same rows of a value share one node, so that later passes see them as equal.
   Value fetch(Value v, Range rows) {
-    Value now = rewrite_(v);
-    Range have = held(v);
-    if (have == rows) return now;
-    if (rows.begin < have.begin || rows.end > have.end) {
-      now = pad(now, 1, have.begin, v.shape()[1]);
-      have = whole(v.shape());
-    }
-    return slice(now, 1, rows.begin - have.begin, rows.end - have.begin);
+    const Range have = held(v);
+    if (have == rows) return rewrite_(v);
+    auto [it, fresh] = fetched_.emplace(std::tuple{v, rows.begin, rows.end}, Value{});
+    if (!fresh) return it->second;
+    Value now;
+    if (rows == whole(v.shape()))
+      now = pad(rewrite_(v), 1, have.begin, v.shape()[1]);
+    else if (rows.begin >= have.begin && rows.end <= have.end)
+      now = slice(rewrite_(v), 1, rows.begin - have.begin, rows.end - have.begin);
+    else
+      now = slice(fetch(v, whole(v.shape())), 1, rows.begin, rows.end);
+    return it->second = now;
   }
 
   void rebuild(int n) {
@@ -162,6 +168,7 @@ class RowPass {
   Rewriter rewrite_;
   std::map<Value, Range> nonzero_, demand_;
   std::map<int, Range> compact_;
+  std::map<std::tuple<Value, int64_t, int64_t>, Value> fetched_;
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Images: any bytes end in a complete image or an error of the right kind, from both JPEG decoders, and
-// what was read survives being written and read again.
+// Images: any bytes end in a complete image or an error of the right kind, from both JPEG decoders,
+// and what was read survives being written and read again.
 #include <zlib.h>
 
 #include <algorithm>
@@ -38,7 +38,8 @@ void run(const F& decode) {
   try {
     check(decode());
   } catch (const whence::Error& e) {
-    const bool expected = e.kind() == whence::ErrorKind::file || e.kind() == whence::ErrorKind::unsupported;
+    const bool expected =
+        e.kind() == whence::ErrorKind::file || e.kind() == whence::ErrorKind::unsupported;
     require(expected && *e.what() != 0);
   }
 }
@@ -74,7 +75,8 @@ void append_chunk(Bytes& to, const char* type, const Bytes& body) {
 Bytes with_right_checksums(std::span<const uint8_t> bytes) {
   Bytes out(bytes.begin(), bytes.end());
   for (size_t at = 8; at + 12 <= out.size();) {
-    const uint32_t length = uint32_t(out[at]) << 24 | uint32_t(out[at + 1]) << 16 | uint32_t(out[at + 2]) << 8 | out[at + 3];
+    const uint32_t length = uint32_t(out[at]) << 24 | uint32_t(out[at + 1]) << 16 |
+                            uint32_t(out[at + 2]) << 8 | out[at + 3];
     if (length > out.size() - at - 12) break;
     const uint32_t sum = uint32_t(crc32(0, &out[at + 4], length + 4));
     for (size_t i = 0; i < 4; ++i) out[at + 8 + length + i] = uint8_t(sum >> (24 - 8 * i));
@@ -93,7 +95,8 @@ void decode_parts(std::span<const uint8_t> in) {
   Bytes file{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
   append_chunk(file, "IHDR", header);
   const size_t colours = std::min<size_t>(in[5], (in.size() - 6) / 3);
-  if (colours > 0) append_chunk(file, "PLTE", Bytes(in.begin() + 6, in.begin() + 6 + int64_t(colours) * 3));
+  if (colours > 0)
+    append_chunk(file, "PLTE", Bytes(in.begin() + 6, in.begin() + 6 + int64_t(colours) * 3));
   const Bytes raw(in.begin() + 6 + int64_t(colours) * 3, in.end());
   uLongf size = compressBound(uLong(raw.size()));
   Bytes packed(size);
@@ -113,6 +116,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   decode_and_rewrite(bytes);
-  if (whence::file_kind(bytes) == whence::FileKind::png) decode_and_rewrite(with_right_checksums(bytes));
+  if (whence::file_kind(bytes) == whence::FileKind::png)
+    decode_and_rewrite(with_right_checksums(bytes));
   return 0;
 }

@@ -1,5 +1,5 @@
-// NumPy arrays: any bytes end in an array or an error; what was read is the same when written and read
-// again.
+// NumPy arrays: any bytes end in an array or an error; what was read is the same when written and
+// read again.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>

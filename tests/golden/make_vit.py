@@ -2,8 +2,8 @@
 
     python tests/golden/make_vit.py [--out tests/golden]
 
-Needs torch, torchvision, timm, transformers, captum, safetensors. Weights and inputs come from fixed
-seeds and are float32; results are computed with them in float64.
+Needs torch, torchvision, timm, transformers, captum, safetensors. Weights and inputs come from
+fixed seeds and are float32; results are computed with them in float64.
 """
 import argparse
 import json
@@ -31,7 +31,7 @@ CLASSES = 7
 
 
 def randomise(model, seed):
-    """Attention far from uniform, logits that differ between samples, no parameter at a special value."""
+    """Uneven attention, logits that differ between samples, no parameter at a special value."""
     g = torch.Generator().manual_seed(seed)
     for name, p in sorted(model.named_parameters()):
         z = torch.randn(p.shape, generator=g, dtype=torch.float32)
@@ -53,7 +53,8 @@ def randomise(model, seed):
 def inputs(seed, height, width, count=BATCH):
     g = torch.Generator().manual_seed(seed)
     rough = torch.randn(count, 3, height, width, generator=g)
-    smooth = F.interpolate(torch.randn(count, 3, 4, 4, generator=g), (height, width), mode="bilinear")
+    coarse = torch.randn(count, 3, 4, 4, generator=g)
+    smooth = F.interpolate(coarse, (height, width), mode="bilinear")
     return (0.5 * rough + smooth).float()
 
 
@@ -88,8 +89,9 @@ class Golden:
         """compute(model, x, cast) with cast bringing further float32 tensors to the pass's type."""
         want = compute(self.double, self.x.double(), lambda t: t.double())
         got = compute(self.model, self.x, lambda t: t.float())
-        single = isinstance(want, torch.Tensor)
-        for suffix, w, g in zip(("", ".gap"), (want,) if single else want, (got,) if single else got):
+        if isinstance(want, torch.Tensor):
+            want, got = (want,), (got,)
+        for suffix, w, g in zip(("", ".gap"), want, got):
             assert torch.isfinite(w).all() and w.abs().max() > 0, name + suffix
             # A gap is a small difference of large sums: its scale is the result's sum, not its own.
             scale = w.abs().max() if not suffix else want[0].flatten(1).sum(1).abs().max()
@@ -115,7 +117,7 @@ def compact_json(about):
     """One line per result keeps the file readable and its differences small."""
     head = {k: v for k, v in about.items() if k != "results"}
     lines = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in about["results"].items()]
-    return (json.dumps(head, indent=1)[:-2] + ',\n "results": {\n' + ",\n".join(lines) + "\n }\n}\n")
+    return json.dumps(head, indent=1)[:-2] + ',\n "results": {\n' + ",\n".join(lines) + "\n }\n}\n"
 
 
 def ref_double(model):
@@ -131,15 +133,16 @@ def versions():
 
 
 def add_attention_results(golden, start, full=True, pooled=False):
-    """full: both label lists. pooled: the classifier reads the mean of the patches, which leaves out the
-    methods that nobody has defined for it."""
+    """full: both label lists. pooled: the classifier reads the mean of the patches, which leaves
+    out the methods that nobody has defined for it."""
     both = ("predicted", "target") if full else ("target",)
     golden.add("attention_last", lambda m, x, cast: ref.attention_last(m, x))
     for s in (0, start):
         golden.add(f"rollout.start{s}", lambda m, x, cast: ref.rollout(m, x, s), start_layer=s)
     for raw in () if pooled else (True, False):
         golden.each("attention_grad_cam" + (".raw" if raw else ""),
-                    lambda m, x, y, of, cast: ref.attention_grad_cam(m, x, y, of, not raw), "logit", both)
+                    lambda m, x, y, of, cast: ref.attention_grad_cam(m, x, y, of, not raw),
+                    "logit", both)
     for rule in ("paper", "interpretdl"):
         for s in (0, start):
             for of in ("logit", "probability") if full or pooled else ("probability",):
@@ -153,7 +156,8 @@ def add_attention_results(golden, start, full=True, pooled=False):
 
 
 def add_tam_options(golden, start):
-    golden.each(f"tam.steps5.start{start}", lambda m, x, y, of, cast: ref.tam(m, x, y, of, start, 5),
+    golden.each(f"tam.steps5.start{start}",
+                lambda m, x, y, of, cast: ref.tam(m, x, y, of, start, 5),
                 "logit", ("target",), start_layer=start, steps=5)
     golden.each(f"tam.no_integral.start{start}",
                 lambda m, x, y, of, cast: ref.tam(m, x, y, of, start, 1, integral=False),
@@ -168,7 +172,8 @@ def add_pixel_results(golden, seed):
     draws = torch.randn(3, *golden.x.shape, generator=g)
     baseline = 0.3 * torch.randn(golden.x.shape, generator=g)
     trials = torch.randn(2, *golden.x.shape, generator=g)
-    golden.tensors.update({"smoothgrad.draws": draws, "baseline": baseline, "baseline.trials": trials})
+    golden.tensors.update({"smoothgrad.draws": draws, "baseline": baseline,
+                           "baseline.trials": trials})
 
     plain = lambda m, x, y, of, cast: ref.gradient(m, x, y, of)
     golden.each("gradient", plain, "probability", ("predicted", "target"))
@@ -193,8 +198,8 @@ def add_pixel_results(golden, seed):
             ("trapezoid", 6, "tensor", "logit", "target"),
             ("gausslegendre", 5, "tensor", "logit", "target"),
             ("gausslegendre", 16, "zero", "probability", "target")):
-        golden.each(f"integrated_gradients.{rule}.steps{steps}.{which}", path(rule, steps, which), of,
-                    (label,), rule=rule, steps=steps, baseline=which)
+        golden.each(f"integrated_gradients.{rule}.steps{steps}.{which}", path(rule, steps, which),
+                    of, (label,), rule=rule, steps=steps, baseline=which)
     for amount, of, label in ((0.1, "probability", "predicted"), (0.25, "logit", "target")):
         golden.each(f"smoothgrad.noise{amount}",
                     lambda m, x, y, of, cast: ref.smoothgrad(m, x, y, cast(draws), of, amount), of,
@@ -222,7 +227,7 @@ def check_against_captum(golden, baseline):
                     ("riemann_trapezoid", 6), ("gausslegendre", 5)):
         name = f"integrated_gradients.{rule}.steps{n}.tensor.logit.target"
         value, delta = ig.attribute(x, baseline.double(), n_steps=n, method=rule,
-                                    additional_forward_args=(y.repeat(1),), return_convergence_delta=True)
+                                    additional_forward_args=(y,), return_convergence_delta=True)
         agree(name, value)
         error = (delta - golden.tensors[name + ".gap"]).abs().max().item()
         assert error < 1e-11, (name, error)
@@ -260,8 +265,8 @@ def resized_position(pos, prefix, old, new, antialias):
 
 
 def add_resizes(golden, build, hf, seed):
-    """The model at other image sizes: position embedding resampled as timm does (antialiased) and as
-    transformers does (not), checked against both."""
+    """The model at other image sizes: position embedding resampled as timm does (antialiased) and
+    as transformers does (not), checked against both."""
     for i, (h, w) in enumerate(((9, 9), (18, 9))):
         x = inputs(seed + i, h, w, count=2)
         stem = f"resize.{h}x{w}"
@@ -274,11 +279,11 @@ def add_resizes(golden, build, hf, seed):
             other.load_state_dict(state)
             out = ref.logits(other, x.double())
             y = out.argmax(1)
-            golden.tensors[f"{stem}.{kernel}.pos"] = state["pos_embed"].clone()
-            golden.tensors[f"{stem}.{kernel}.logits"] = out
-            golden.tensors[f"{stem}.{kernel}.generic_attention.paper.start0.probability.predicted"] = \
-                ref.generic_attention(other, x.double(), y)
-            golden.tensors[f"{stem}.{kernel}.rollout.start0"] = ref.rollout(other, x.double())
+            of_kernel = {"pos": state["pos_embed"].clone(), "logits": out,
+                         "generic_attention.paper.start0.probability.predicted":
+                             ref.generic_attention(other, x.double(), y),
+                         "rollout.start0": ref.rollout(other, x.double())}
+            golden.tensors.update({f"{stem}.{kernel}.{k}": v for k, v in of_kernel.items()})
             if antialias:
                 theirs = resample_abs_pos_embed(golden.model.pos_embed, grid, num_prefix_tokens=1)
                 check_close("timm resample", theirs.detach().double(), state["pos_embed"], 1e-6)
@@ -293,16 +298,18 @@ def add_resizes(golden, build, hf, seed):
 
 
 def make_tiny(out):
-    args = {"img_size": 12, "patch_size": 3, "embed_dim": 24, "depth": 3, "num_heads": 3, "mlp_ratio": 1.5}
+    args = {"img_size": 12, "patch_size": 3, "embed_dim": 24, "depth": 3, "num_heads": 3,
+            "mlp_ratio": 1.5}
     build = lambda size: VisionTransformer(**dict(args, img_size=size), num_classes=CLASSES)
     model = randomise(build(12), 101)
     config = timm_config("vit_tiny_patch16_224", model, args)
     save_model(os.path.join(out, "vit_tiny"), model.state_dict(), config)
     hf, tv = hf_model(model, 36, False), torchvision_model(model, 36)
-    save_model(os.path.join(out, "vit_tiny_hf"), hf.state_dict(), json.loads(hf.config.to_json_string()))
+    save_model(os.path.join(out, "vit_tiny_hf"), hf.state_dict(), hf.config)
     save_model(os.path.join(out, "vit_tiny_torchvision"), tv.state_dict(), None)
 
-    golden = Golden(model, inputs(102, 12, 12), {"weights": 101, "input": 102, "draws": 103, "resize": 104})
+    golden = Golden(model, inputs(102, 12, 12),
+                    {"weights": 101, "input": 102, "draws": 103, "resize": 104})
     golden.add("logits", lambda m, x, cast: ref.logits(m, x))
     with torch.no_grad():
         check_close("hf logits", hf(golden.x).logits, golden.tensors["logits"], 1e-5)
@@ -322,12 +329,13 @@ def make_distilled(out):
     config = timm_config("deit_tiny_distilled_patch16_224", model, args)
     save_model(os.path.join(out, "vit_distilled"), model.state_dict(), config)
     hf = hf_model(model, 40, True)
-    save_model(os.path.join(out, "vit_distilled_hf"), hf.state_dict(), json.loads(hf.config.to_json_string()))
+    save_model(os.path.join(out, "vit_distilled_hf"), hf.state_dict(), hf.config)
     golden = Golden(model, inputs(202, 12, 12), {"weights": 201, "input": 202})
     golden.add("logits", lambda m, x, cast: ref.logits(m, x))
     with torch.no_grad():
         check_close("hf deit logits", hf(golden.x).logits, golden.tensors["logits"], 1e-5)
-    golden.each("gradient", lambda m, x, y, of, cast: ref.gradient(m, x, y, of), "probability", ("target",))
+    golden.each("gradient", lambda m, x, y, of, cast: ref.gradient(m, x, y, of), "probability",
+                ("target",))
     add_attention_results(golden, 1, full=False)
     golden.save(out, "vit_distilled", config)
 
@@ -340,7 +348,8 @@ def make_variant(out, stem, seed, architecture, args):
     size = model.patch_embed.img_size
     golden = Golden(model, inputs(seed + 1, *size), {"weights": seed, "input": seed + 1})
     golden.add("logits", lambda m, x, cast: ref.logits(m, x))
-    golden.each("gradient", lambda m, x, y, of, cast: ref.gradient(m, x, y, of), "probability", ("target",))
+    golden.each("gradient", lambda m, x, y, of, cast: ref.gradient(m, x, y, of), "probability",
+                ("target",))
     add_attention_results(golden, 1, full=False, pooled=model.global_pool == "avg")
     golden.save(out, stem, config)
 
@@ -354,11 +363,11 @@ def main():
     make_tiny(out)
     make_distilled(out)
     make_variant(out, "vit_mean", 301, "vit_tiny_patch16_224",
-                 {"img_size": [12, 20], "patch_size": 4, "embed_dim": 20, "depth": 2, "num_heads": 4,
-                  "mlp_ratio": 2.0, "global_pool": "avg"})
+                 {"img_size": [12, 20], "patch_size": 4, "embed_dim": 20, "depth": 2,
+                  "num_heads": 4, "mlp_ratio": 2.0, "global_pool": "avg"})
     make_variant(out, "vit_mean_no_token", 401, "vit_tiny_patch16_224",
-                 {"img_size": [12, 12], "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2,
-                  "mlp_ratio": 2.0, "global_pool": "avg", "class_token": False})
+                 {"img_size": [12, 12], "patch_size": 4, "embed_dim": 16, "depth": 2,
+                  "num_heads": 2, "mlp_ratio": 2.0, "global_pool": "avg", "class_token": False})
     make_variant(out, "vit_registers", 501, "vit_tiny_patch16_224",
                  {"img_size": [8, 12], "patch_size": 4, "embed_dim": 20, "depth": 2, "num_heads": 2,
                   "mlp_ratio": 2.0, "class_token": True, "no_embed_class": True, "reg_tokens": 2,

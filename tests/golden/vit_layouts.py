@@ -8,10 +8,13 @@ import transformers
 
 
 def timm_config(architecture, model, model_args):
-    return {"architecture": architecture, "num_classes": model.num_classes, "num_features": model.embed_dim,
-            "global_pool": model.global_pool, "model_args": model_args,
-            "pretrained_cfg": {"input_size": [3, *model.patch_embed.img_size], "fixed_input_size": True,
+    size = model.patch_embed.img_size
+    return {"architecture": architecture, "num_classes": model.num_classes,
+            "num_features": model.embed_dim, "global_pool": model.global_pool,
+            "model_args": model_args,
+            "pretrained_cfg": {"input_size": [3, *size], "fixed_input_size": True,
                                "interpolation": "bicubic", "crop_pct": 0.9,
+                               "crop_mode": "center" if size[0] == size[1] else "squash",
                                "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
                                "num_classes": model.num_classes, "first_conv": "patch_embed.proj",
                                "classifier": "head"}}
@@ -20,7 +23,8 @@ def timm_config(architecture, model, model_args):
 def hf_state(state, distilled):
     """timm names -> names of transformers 4."""
     base = "deit." if distilled else "vit."
-    fixed = {"cls_token": base + "embeddings.cls_token", "dist_token": base + "embeddings.distillation_token",
+    fixed = {"cls_token": base + "embeddings.cls_token",
+             "dist_token": base + "embeddings.distillation_token",
              "pos_embed": base + "embeddings.position_embeddings"}
     modules = {"patch_embed.proj": base + "embeddings.patch_embeddings.projection",
                "norm": base + "layernorm", "head": "cls_classifier" if distilled else "classifier",
@@ -97,6 +101,8 @@ def save_model(folder, state, config):
     os.makedirs(folder, exist_ok=True)
     safetensors.torch.save_file({k: v.detach().float().contiguous() for k, v in state.items()},
                                 os.path.join(folder, "model.safetensors"), {"format": "pt"})
+    if isinstance(config, transformers.PretrainedConfig):
+        config = json.loads(config.to_json_string())
     if config is not None:
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(config, f, indent=1, sort_keys=True)

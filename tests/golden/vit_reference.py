@@ -1,11 +1,12 @@
 """Attribution methods on a timm vision transformer, in plain PyTorch.
 
 Written from the formulas of the papers and kept slow and literal: every attention matrix is kept,
-every step of a path is its own pass, every product is the full matrix product. tests/golden/make_vit.py
-turns the results into files for the unit tests, bench/peer_vit.py compares full-size models with them.
+every step of a path is its own pass, every product is the full matrix product.
+tests/golden/make_vit.py turns the results into files for the unit tests, bench/peer_vit.py
+compares full-size models with them.
 
-Shapes: x [B,C,H,W], labels [B], attention probabilities and their gradients [B,heads,S,S] with rows =
-queries, maps [B,grid_h,grid_w], per-pixel results [B,C,H,W].
+Shapes: x [B,C,H,W], labels [B], attention probabilities and their gradients [B,heads,S,S] with
+rows = queries, maps [B,grid_h,grid_w], per-pixel results [B,C,H,W].
 """
 import numpy as np
 import torch
@@ -50,9 +51,9 @@ def input_x_gradient(model, x, labels, of="probability"):
 
 
 def quadrature(rule, n):
-    """Positions and weights on [0,1]. riemann_trapezoid divides by n and not n-1, as Captum does, so
-    its weights sum to (n-1)/n; trapezoid is the textbook rule; endpoint_mean (InterpretDL) is the mean
-    over both ends and everything between."""
+    """Positions and weights on [0,1]. riemann_trapezoid divides by n and not n-1, as Captum does,
+    so its weights sum to (n-1)/n; trapezoid is the textbook rule; endpoint_mean (InterpretDL) is
+    the mean over both ends and everything between."""
     k = np.arange(n, dtype=np.float64)
     if rule == "gausslegendre":
         xi, omega = np.polynomial.legendre.leggauss(n)
@@ -69,7 +70,8 @@ def quadrature(rule, n):
 def integrated_gradients(model, x, labels, of="probability", rule="endpoint_mean", steps=50,
                          baselines=None):
     """(result, gap): result = mean over baselines b of (x-b) * sum_k w_k grad(a_k x + (1-a_k) b);
-    gap [B] = sum of the result - mean over baselines (f(x) - f(b)). baselines [T,B,C,H,W]; none: zeros."""
+    gap [B] = sum of the result - mean over baselines (f(x) - f(b)). baselines [T,B,C,H,W]; none:
+    zeros."""
     if baselines is None:
         baselines = torch.zeros_like(x)[None]
     positions, weights = quadrature(rule, steps)
@@ -103,7 +105,8 @@ class Readout:
     """Which rows of the last block's tokens the classifier reads, and where the patches are.
 
     rows: token indices, equally weighted: the class token; class and distillation token; or every
-    patch token of a mean-pooled model. first: index of the first patch token; grid: (grid_h, grid_w).
+    patch token of a mean-pooled model. first: index of the first patch token; grid: (grid_h,
+    grid_w).
     """
 
     def __init__(self, model):
@@ -155,7 +158,8 @@ def attention_last(model, x):
 
 def attention_grad_cam(model, x, labels, of="logit", normalise=True):
     """Last block; per head the mean gradient over patch columns weighs the attention row; mean over
-    heads (and read rows), negative part cut. normalise: to [0,1] per sample, a constant map to 0."""
+    heads (and read rows), negative part cut. normalise: to [0,1] per sample, a constant map to
+    0."""
     readout = Readout(model)
     _, probs, grads = attention(model, x, labels, of)
     rows, slopes = readout.of_rows(probs[-1]), readout.of_rows(grads[-1])
@@ -179,12 +183,15 @@ def rollout(model, x, start_layer=0):
 
 
 def generic_attention(model, x, labels, of="probability", rule="paper", start_layer=0):
-    """R <- R + C_l R from R = I. paper: C = mean_h relu(A*G); interpretdl: relu(mean_h A * mean_h G)."""
+    """R <- R + C_l R from R = I. paper: C = mean_h relu(A*G); interpretdl: C = relu(mean_h A *
+    mean_h G)."""
     _, probs, grads = attention(model, x, labels, of)
     size = probs[0].shape[-1]
     r = torch.eye(size, dtype=x.dtype).expand(x.shape[0], size, size)
     for a, g in list(zip(probs, grads))[start_layer:]:
-        c = (a * g).clamp(min=0).mean(1) if rule == "paper" else (a.mean(1) * g.mean(1)).clamp(min=0)
+        c = (a * g).clamp(min=0).mean(1)
+        if rule == "interpretdl":
+            c = (a.mean(1) * g.mean(1)).clamp(min=0)
         r = r + c @ r
     return Readout(model).mean_map(r)
 
@@ -193,8 +200,8 @@ def tam(model, x, labels, of="probability", start_layer=4, steps=20, integral=Tr
         last_state_only=False):
     """Transition attention maps: state = row of mean_h A_{L-1}; s <- s A_l + s for l = L-2..start;
     times the row of mean_h relu(mean over steps of the last block's gradient at a_k x), a_k =
-    linspace(0,1,steps). Without integral: the gradient at x. Several read rows: the mean of the rows'
-    products."""
+    linspace(0,1,steps). Without integral: the gradient at x. Several read rows: the mean of the
+    rows' products."""
     readout = Readout(model)
     _, probs, _ = attention(model, x)
     state = probs[-1].mean(1)[:, readout.rows]

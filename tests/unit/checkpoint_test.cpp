@@ -1,6 +1,7 @@
 #include "weights/checkpoint.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <functional>
 
@@ -17,7 +18,7 @@ namespace fs = std::filesystem;
 class Folder {
  public:
   explicit Folder(const std::string& name)
-      : path(fs::path(testing::TempDir()) / ("whence_" + name)) {
+      : path(fs::path(testing::TempDir()) / ("whence_" + name + std::to_string(getpid()))) {
     fs::remove_all(path);
     fs::create_directories(path);
   }

@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 // A folder of its own for each test, removed at the end.
 class Files : public ::testing::Test {
  protected:
-  Files() : folder_(fs::path(::testing::TempDir()) / ("whence_files_" + std::to_string(::getpid()))) {
+  Files()
+      : folder_(fs::path(::testing::TempDir()) / ("whence_files_" + std::to_string(::getpid()))) {
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }
@@ -77,7 +78,8 @@ TEST_F(Files, inputs_that_are_not_files_are_refused_at_once) {
       {"/dev/zero", "/dev/zero: this is a device, not a file", ErrorCode::io},
       {folder + "/big", folder + "/big: 5 bytes, the limit is 4", ErrorCode::limit},
       {folder + "/new\nline", folder + "/new\\x0Aline: no such file", ErrorCode::not_found},
-      {folder + std::string("/a\0b", 4), folder + "/a\\x00b: the name contains a zero byte", ErrorCode::not_found},
+      {folder + std::string("/a\0b", 4), folder + "/a\\x00b: the name contains a zero byte",
+       ErrorCode::not_found},
   };
   for (const auto& c : cases) {
     const Thrown thrown = thrown_by([&] { read_file(c.path, 4); });
@@ -133,8 +135,8 @@ TEST(FileKinds, are_told_apart_by_their_first_bytes) {
 }
 
 TEST_F(Files, images_of_a_folder_sorted_by_bytes) {
-  for (const char* name : {"b.JPG", "a.png", "B.jpeg", "sub/c.bmp", "sub/deep/d.png", "z\xC3\xBC.jpg", "notes.txt",
-                           ".hidden.png", ".git/e.png", "png"})
+  for (const char* name : {"b.JPG", "a.png", "B.jpeg", "sub/c.bmp", "sub/deep/d.png",
+                           "z\xC3\xBC.jpg", "notes.txt", ".hidden.png", ".git/e.png", "png"})
     put(name, "x");
   put("elsewhere/not_images.txt", "x");
   fs::create_directory_symlink("sub", at("linked"));
@@ -143,15 +145,17 @@ TEST_F(Files, images_of_a_folder_sorted_by_bytes) {
   ASSERT_EQ(::mkfifo(at("pipe.png").c_str(), 0600), 0);
   const ImageList list = list_images(folder_);
   std::vector<std::string> names;
-  for (const fs::path& path : list.paths) names.push_back(path.lexically_relative(folder_).string());
-  EXPECT_EQ(names, (std::vector<std::string>{"B.jpeg", "a.png", "b.JPG", "same.png", "sub/c.bmp", "sub/deep/d.png",
-                                             "z\xC3\xBC.jpg"}));
+  for (const fs::path& path : list.paths)
+    names.push_back(path.lexically_relative(folder_).string());
+  EXPECT_EQ(names, (std::vector<std::string>{"B.jpeg", "a.png", "b.JPG", "same.png", "sub/c.bmp",
+                                             "sub/deep/d.png", "z\xC3\xBC.jpg"}));
   EXPECT_EQ(list.skipped, 5);  // .hidden.png, .git, linked, broken.png, pipe.png
 }
 
 TEST_F(Files, a_folder_that_cannot_be_listed_is_an_error) {
   const Thrown thrown = thrown_by([&] { list_images(at("none")); });
-  EXPECT_EQ(thrown.message, at("none").string() + ": folder cannot be read: No such file or directory");
+  EXPECT_EQ(thrown.message,
+            at("none").string() + ": folder cannot be read: No such file or directory");
   EXPECT_EQ(thrown.code, ErrorCode::not_found);
 }
 
@@ -213,19 +217,23 @@ TEST_F(Files, outputs_that_fail_name_the_file_and_the_reason) {
 }
 
 TEST(FullDisk, is_reported) {
-  // A limit on file sizes stands in for a full disk; with the signal ignored, writing fails with EFBIG.
+  // A limit on file sizes stands in for a full disk; with the signal ignored, writing fails with
+  // EFBIG.
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    const fs::path folder = fs::path(::testing::TempDir()) / ("whence_full_" + std::to_string(::getpid()));
+    const fs::path folder =
+        fs::path(::testing::TempDir()) / ("whence_full_" + std::to_string(::getpid()));
     fs::create_directories(folder);
     ::signal(SIGXFSZ, SIG_IGN);
     const rlimit most{1000, 1000};
     if (::setrlimit(RLIMIT_FSIZE, &most) != 0) ::_exit(3);
-    const Thrown thrown = thrown_by([&] { write_file_atomically(folder / "x", std::string(5000, 'x')); });
+    const Thrown thrown =
+        thrown_by([&] { write_file_atomically(folder / "x", std::string(5000, 'x')); });
     const bool clean = fs::is_empty(folder);
     fs::remove_all(folder);
-    const bool said = thrown.message == (folder / "x").string() + ": cannot be written: File too large";
+    const bool said =
+        thrown.message == (folder / "x").string() + ": cannot be written: File too large";
     ::_exit(said && clean ? 0 : 1);
   }
   int status = 0;
@@ -242,7 +250,8 @@ TEST_F(Files, temporaries_of_dead_processes_are_removed) {
   ASSERT_EQ(::waitpid(child, &status, 0), child);  // its number is free now
   const std::string dead = ".whence-" + std::to_string(child) + "-0.tmp";
   const std::string alive = ".whence-" + std::to_string(::getpid()) + "-999.tmp";
-  for (const std::string& name : {dead, alive, std::string(".whence-x.tmp"), std::string("whence-1-1.tmp")})
+  for (const std::string& name :
+       {dead, alive, std::string(".whence-x.tmp"), std::string("whence-1-1.tmp")})
     put(name, "x");
   EXPECT_EQ(remove_stale_temporaries(folder_), 1);
   EXPECT_FALSE(fs::exists(at(dead)));

@@ -33,8 +33,15 @@ TEST(Heatmap, pictures_equal_the_reference) {
 TEST(Heatmap, all_colours) {
   for (int i = 0; i < 256; ++i) {
     const int r = i < 96 ? 0 : i < 160 ? 2 + 4 * (i - 96) : i < 224 ? 255 : 252 - 4 * (i - 224);
-    const int g = i <= 32 ? 0 : i < 96 ? 4 * (i - 32) : i < 160 ? 255 : std::max(0, 252 - 4 * (i - 160));
-    const int b = i < 32 ? 128 + 4 * i : i < 96 ? 255 : i <= 158 ? 254 - 4 * (i - 96) : i == 159 ? 1 : 0;
+    const int g = i <= 32   ? 0
+                  : i < 96  ? 4 * (i - 32)
+                  : i < 160 ? 255
+                            : std::max(0, 252 - 4 * (i - 160));
+    const int b = i < 32     ? 128 + 4 * i
+                  : i < 96   ? 255
+                  : i <= 158 ? 254 - 4 * (i - 96)
+                  : i == 159 ? 1
+                             : 0;
     EXPECT_EQ(jet(uint8_t(i)), (std::array<uint8_t, 3>{uint8_t(r), uint8_t(g), uint8_t(b)})) << i;
   }
 }
@@ -77,13 +84,19 @@ TEST(Heatmap, maps_that_cannot_be_drawn_are_refused) {
   const Thrown thrown = thrown_by([&] { overlay(image, Tensor::of(Shape{1, 2}, {1, nan}), all); });
   EXPECT_EQ(thrown.message, "a map with values that are not finite cannot be drawn");
   EXPECT_EQ(thrown.kind, ErrorKind::item);
-  EXPECT_EQ(thrown_by([&] { overlay(image, Tensor::of(Shape{2}, {1, 2}), all); }).message,
+  EXPECT_EQ(thrown_by([&] {
+              overlay(image, Tensor::of(Shape{2}, {1, 2}), all);
+            }).message,
             "a map of shape [2] cannot be drawn, [H, W] expected");
-  EXPECT_EQ(thrown_by([&] { vis_overlay_grayscale(image, Tensor::of(Shape{2, 1}, {1, 2})); }).message,
+  EXPECT_EQ(thrown_by([&] {
+              vis_overlay_grayscale(image, Tensor::of(Shape{2, 1}, {1, 2}));
+            }).message,
             "a map of 1 x 2 does not fit an image of 2 x 1 pixels");
   EXPECT_EQ(thrown_by([&] { vis_overlay_threshold(image, Bytes(3)); }).message,
             "a mask of 3 values does not fit an image of 2 x 1 pixels");
-  EXPECT_EQ(thrown_by([&] { overlay(image, Tensor::of(Shape{1, 1}, {1}), {5, 5, 2, 2}); }).message,
+  EXPECT_EQ(thrown_by([&] {
+              overlay(image, Tensor::of(Shape{1, 1}, {1}), {5, 5, 2, 2});
+            }).message,
             "the region 2 x 2 at 5, 5 lies outside an image of 2 x 1 pixels");
 }
 
@@ -143,7 +156,8 @@ TEST(Overlay, channels_are_summed_in_absolute_value) {
 
 TEST(Overlay, flat_maps_leave_the_image_as_it_is) {
   const Image image = noise_image(9, 7, 6);
-  EXPECT_EQ(overlay(image, Tensor::of(Shape{1, 2}, {3, 3}), {0, 0, 9, 7}, {0.5, false}).rgb, image.rgb);
+  EXPECT_EQ(overlay(image, Tensor::of(Shape{1, 2}, {3, 3}), {0, 0, 9, 7}, {0.5, false}).rgb,
+            image.rgb);
 }
 
 TEST(Overlay, legend_lies_below_and_runs_through_all_colours) {

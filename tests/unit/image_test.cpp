@@ -52,8 +52,8 @@ TEST(Image, pixels_equal_pillows) {
   EXPECT_EQ(compared, has_jpeg_turbo() ? 36 : 25);
 }
 
-// stb_image rounds its transform and its chroma interpolation in another way: measured on these files,
-// the largest difference is 9 levels (chroma at half resolution) and the mean 0.3.
+// stb_image rounds its transform and its chroma interpolation in another way: measured on these
+// files, the largest difference is 9 levels (chroma at half resolution) and the mean 0.3.
 TEST(Image, second_jpeg_decoder_is_close_to_pillow) {
   int compared = 0;
   const nlohmann::json all = golden("io_pillow.json");
@@ -63,7 +63,8 @@ TEST(Image, second_jpeg_decoder_is_close_to_pillow) {
     SCOPED_TRACE(file);
     const Bytes bytes = read_file(data_path("images/" + file), 1 << 20);
     const Image expected = read_image(reference_of(file));
-    const auto [most, mean] = difference(decode_jpeg_stb(bytes, check_jpeg(bytes, file, {}), file), expected);
+    const auto [most, mean] =
+        difference(decode_jpeg_stb(bytes, check_jpeg(bytes, file, {}), file), expected);
     EXPECT_LE(most, 10);
     EXPECT_LE(mean, 0.5);
     ++compared;
@@ -74,7 +75,8 @@ TEST(Image, second_jpeg_decoder_is_close_to_pillow) {
 TEST(Image, samples_of_16_bits_keep_their_top_byte) {
   const Bytes raw{0, 0x12, 0xFF, 0x80, 0x00, 0, 0xFE, 0x01, 0x00, 0xFF};
   const Image image = decode_image(png_file(png_header(2, 2, 16, 0), deflated(raw)), "grey16.png");
-  EXPECT_EQ(image.rgb, (Bytes{0x12, 0x12, 0x12, 0x80, 0x80, 0x80, 0xFE, 0xFE, 0xFE, 0x00, 0x00, 0x00}));
+  EXPECT_EQ(image.rgb,
+            (Bytes{0x12, 0x12, 0x12, 0x80, 0x80, 0x80, 0xFE, 0xFE, 0xFE, 0x00, 0x00, 0x00}));
 }
 
 TEST(Image, jpeg_put_together_by_hand_is_flat_grey) {
@@ -114,7 +116,9 @@ TEST(Image, written_png_reads_back_the_same) {
 }
 
 TEST(Image, what_cannot_be_written_is_refused) {
-  EXPECT_EQ(thrown_by([] { encode_png(Image{2, 2, Bytes(11)}); }).message,
+  EXPECT_EQ(thrown_by([] {
+              encode_png(Image{2, 2, Bytes(11)});
+            }).message,
             "an image of 2 x 2 pixels with 11 bytes cannot be written");
   EXPECT_EQ(thrown_by([] { encode_png(Image{}); }).kind, ErrorKind::usage);
 }
@@ -147,8 +151,8 @@ TEST(Image, every_flipped_bit_of_a_png_is_noticed) {
   }
 }
 
-// JPEG has none: a flipped bit may give other pixels, but then all of them and of the same size, or the
-// sizes that the changed header states.
+// JPEG has none: a flipped bit may give other pixels, but then all of them and of the same size, or
+// the sizes that the changed header states.
 TEST(Image, flipped_bits_of_a_jpeg_end_in_an_image_or_an_error) {
   for (const char* file : {"420.jpg", "444_progressive.jpg", "cmyk.jpg"}) {
     const Bytes bytes = read_file(data_path(std::string("images/") + file), 1 << 20);

@@ -1,4 +1,5 @@
-// Inputs for the tests of files, images and arrays: golden data, and files put together byte by byte.
+// Inputs for the tests of files, images and arrays: golden data, and files put together byte by
+// byte.
 #pragma once
 
 #include <zlib.h>
@@ -25,7 +26,9 @@ inline nlohmann::json golden(const std::string& name) {
   return nlohmann::json::parse(in);
 }
 
-inline uint32_t crc(const Bytes& bytes) { return uint32_t(crc32(0, bytes.data(), uInt(bytes.size()))); }
+inline uint32_t crc(const Bytes& bytes) {
+  return uint32_t(crc32(0, bytes.data(), uInt(bytes.size())));
+}
 
 // The same generator as in tests/golden/make_io.py.
 inline Image noise_image(int width, int height, uint32_t seed) {
@@ -66,7 +69,8 @@ inline Bytes joined(std::initializer_list<Bytes> parts) {
   return all;
 }
 
-// --- PNG -------------------------------------------------------------------------------------------
+// --- PNG
+// -------------------------------------------------------------------------------------------
 
 inline const Bytes png_signature{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 inline Bytes png_chunk(const std::string& type, const Bytes& body, uint32_t spoil = 0) {
@@ -98,7 +102,8 @@ inline Bytes png_file(const Bytes& header, const Bytes& data) {
   return joined({png_signature, header, png_chunk("IDAT", data), png_end});
 }
 
-// --- BMP -------------------------------------------------------------------------------------------
+// --- BMP
+// -------------------------------------------------------------------------------------------
 
 struct BmpFields {
   int64_t width = 2, height = 2;
@@ -124,7 +129,8 @@ inline Bytes bmp_file(const BmpFields& f) {
   return out;
 }
 
-// --- JPEG ------------------------------------------------------------------------------------------
+// --- JPEG
+// ------------------------------------------------------------------------------------------
 
 inline Bytes jpeg_segment(int marker, const Bytes& body) {
   Bytes out{0xFF, uint8_t(marker)};
@@ -147,8 +153,8 @@ inline Bytes jpeg_frame(int marker, int precision, int height, int width, const 
   append(body, components);
   return jpeg_segment(marker, body);
 }
-// A grey image of blocks that are all 128. Both Huffman tables have one code, of one bit: a block is the
-// two bits 00, and a byte of data holds four of them. Parts can be replaced to spoil it.
+// A grey image of blocks that are all 128. Both Huffman tables have one code, of one bit: a block
+// is the two bits 00, and a byte of data holds four of them. Parts can be replaced to spoil it.
 struct JpegParts {
   Bytes start{0xFF, 0xD8};
   Bytes quantiser = jpeg_segment(0xDB, joined({Bytes{0}, Bytes(64, 1)}));

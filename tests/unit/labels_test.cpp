@@ -1,5 +1,6 @@
 // Class names and preprocessing as model folders state them.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <functional>
 
@@ -24,9 +25,16 @@ std::string message(const std::function<void()>& f) {
 }
 
 Labels from_file(const std::string& content, int64_t classes) {
-  const fs::path path = fs::path(testing::TempDir()) / "whence_labels.txt";
+  const fs::path path = fs::path(testing::TempDir()) / ("whence_labels" + std::to_string(getpid()) + ".txt");
   write_file_atomically(path, content);
-  return read_labels(path, classes);
+  try {
+    Labels labels = read_labels(path, classes);
+    fs::remove(path);
+    return labels;
+  } catch (...) {
+    fs::remove(path);
+    throw;
+  }
 }
 std::string file_problem(const std::string& content, int64_t classes) {
   const std::string text = message([&] { from_file(content, classes); });

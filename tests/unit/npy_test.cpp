@@ -17,7 +17,8 @@ Bytes npy(const std::string& header, const Bytes& data, int version = 1) {
   append(out, data);
   return out;
 }
-std::string header(const std::string& descr, const std::string& shape, const std::string& order = "False") {
+std::string header(const std::string& descr, const std::string& shape,
+                   const std::string& order = "False") {
   return "{'descr': '" + descr + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }\n";
 }
 
@@ -53,16 +54,18 @@ TEST(Npy, writes_byte_for_byte_what_numpy_writes) {
     SCOPED_TRACE(row.dump());
     const std::vector<int64_t> sizes = row["shape"];
     const bool real_values = row["dtype"] == "<f4";
-    const Bytes file =
-        encode_npy(Tensor(Type{Shape(sizes), real_values ? dtype_of<real>() : dtype_of<int32_t>()}));
+    const Bytes file = encode_npy(
+        Tensor(Type{Shape(sizes), real_values ? dtype_of<real>() : dtype_of<int32_t>()}));
     EXPECT_EQ(file.size(), row["bytes"].get<size_t>());
     EXPECT_EQ(crc(file), row["crc"].get<uint32_t>());
   }
 }
 
 TEST(Npy, values_survive_a_round_trip) {
-  const real nan = std::numeric_limits<real>::quiet_NaN(), infinity = std::numeric_limits<real>::infinity();
-  const Tensor x = Tensor::of(Shape{2, 1, 3}, {real(0.1f), -0.0, infinity, nan, real(1e-45f), real(-3.4e38f)});
+  const real nan = std::numeric_limits<real>::quiet_NaN(),
+             infinity = std::numeric_limits<real>::infinity();
+  const Tensor x =
+      Tensor::of(Shape{2, 1, 3}, {real(0.1f), -0.0, infinity, nan, real(1e-45f), real(-3.4e38f)});
   const Tensor y = decode_npy(encode_npy(x), "x.npy");
   ASSERT_EQ(y.shape(), x.shape());
   for (size_t i = 0; i < 6; ++i) {
@@ -80,7 +83,8 @@ TEST(Npy, values_survive_a_round_trip) {
 
 TEST(Npy, halves_are_exact) {
   // 0x0001 smallest subnormal, 0x03FF largest subnormal, 0x7BFF largest, 0xFC00 minus infinity.
-  const Tensor x = decode_npy(npy(header("<f2", "(4,)"), {1, 0, 0xFF, 3, 0xFF, 0x7B, 0, 0xFC}), "x");
+  const Tensor x =
+      decode_npy(npy(header("<f2", "(4,)"), {1, 0, 0xFF, 3, 0xFF, 0x7B, 0, 0xFC}), "x");
   const std::vector<double> expected{std::ldexp(1, -24), std::ldexp(1023, -24), 65504, -HUGE_VAL};
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(double(x.reals()[i]), expected[i]);
   EXPECT_TRUE(std::isnan(decode_npy(npy(header("<f2", "()"), {1, 0x7E}), "x").reals()[0]));
@@ -88,8 +92,9 @@ TEST(Npy, halves_are_exact) {
 
 TEST(Npy, other_spellings_of_the_header) {
   const Bytes data(8);
-  const char* headers[] = {"{\"shape\":(2,),\"descr\":\"<f4\",\"fortran_order\":True}",
-                           "  {'fortran_order' : False , 'shape':( 2 , ),'descr':'<f4' , }   \n \n"};
+  const char* headers[] = {
+      "{\"shape\":(2,),\"descr\":\"<f4\",\"fortran_order\":True}",
+      "  {'fortran_order' : False , 'shape':( 2 , ),'descr':'<f4' , }   \n \n"};
   for (const char* text : headers)
     for (const int version : {1, 2, 3}) {
       EXPECT_EQ(decode_npy(npy(text, data, version), "x").shape(), (Shape{2})) << text;
@@ -108,14 +113,22 @@ TEST(Npy, hostile_files) {
       {"text", bytes_of("1 2 3 4 5 6 7 8 9"), ErrorCode::format, "not a NumPy array"},
       {"version 4", npy(header("<f4", "(1,)"), Bytes(4), 4), ErrorCode::unsupported,
        "NumPy format 4.0 is not read, 1.0 to 3.0 are"},
-      {"version 2 cut off", {0x93, 'N', 'U', 'M', 'P', 'Y', 2, 0, 9, 0}, ErrorCode::format,
+      {"version 2 cut off",
+       {0x93, 'N', 'U', 'M', 'P', 'Y', 2, 0, 9, 0},
+       ErrorCode::format,
        "NumPy header is cut off"},
-      {"header over the end", {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 118, 0, '{'}, ErrorCode::format,
+      {"header over the end",
+       {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 118, 0, '{'},
+       ErrorCode::format,
        "NumPy header claims 118 bytes but only 1 follow"},
-      {"header of 4 gigabytes", {0x93, 'N', 'U', 'M', 'P', 'Y', 2, 0, 255, 255, 255, 255, '{'}, ErrorCode::limit,
+      {"header of 4 gigabytes",
+       {0x93, 'N', 'U', 'M', 'P', 'Y', 2, 0, 255, 255, 255, 255, '{'},
+       ErrorCode::limit,
        "NumPy header of 4294967295 bytes is over the limit of 10000"},
-      {"no dictionary", npy("[1, 2]", {}), ErrorCode::format, "NumPy header has not '{' at its byte 0"},
-      {"no end", npy("{'descr': '<f4', ", {}), ErrorCode::format, "NumPy header has not a quoted name at its byte 17"},
+      {"no dictionary", npy("[1, 2]", {}), ErrorCode::format,
+       "NumPy header has not '{' at its byte 0"},
+      {"no end", npy("{'descr': '<f4', ", {}), ErrorCode::format,
+       "NumPy header has not a quoted name at its byte 17"},
       {"open quotation", npy("{'descr", {}), ErrorCode::format,
        "NumPy header has not a closed quotation at its byte 1"},
       {"something behind it", npy(big + "x", Bytes(4)), ErrorCode::format,
@@ -136,10 +149,11 @@ TEST(Npy, hostile_files) {
        "NumPy header has not a comma after the only size at its byte 52"},
       {"size over 63 bits", npy(header("<f4", "(9223372036854775808,)"), {}), ErrorCode::format,
        "NumPy header has not a size at its byte 51"},
-      {"sizes whose product wraps", npy(header("<f4", "(4294967296, 4294967296)"), {}), ErrorCode::format,
-       "shape [4294967296, 4294967296] is too large to exist"},
-      {"sizes whose product wraps before a zero", npy(header("<f4", "(4294967296, 4294967296, 0)"), {}),
-       ErrorCode::format, "shape [4294967296, 4294967296, 0] is too large to exist"},
+      {"sizes whose product wraps", npy(header("<f4", "(4294967296, 4294967296)"), {}),
+       ErrorCode::format, "shape [4294967296, 4294967296] is too large to exist"},
+      {"sizes whose product wraps before a zero",
+       npy(header("<f4", "(4294967296, 4294967296, 0)"), {}), ErrorCode::format,
+       "shape [4294967296, 4294967296, 0] is too large to exist"},
       {"a terabyte", npy(header("<f8", "(1000000, 131072)"), Bytes(16)), ErrorCode::format,
        "shape [1000000, 131072] of '<f8' needs 1048576000000 bytes but 16 follow"},
       {"one byte missing", npy(header("<f4", "(2, 3)"), Bytes(23)), ErrorCode::format,
@@ -150,15 +164,20 @@ TEST(Npy, hostile_files) {
        "shape [1, 1, 1, 1, 1, 1] has 6 axes, at most 5 are read"},
       {"objects", npy(header("|O", "(1,)"), bytes_of("\x80\x04N.")), ErrorCode::unsupported,
        "an array of Python objects is not read; save it as numbers"},
-      {"records", npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", Bytes(4)),
+      {"records",
+       npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", Bytes(4)),
        ErrorCode::unsupported, "an array of records is not read; save each field as an array"},
       {"text elements", npy(header("<U3", "(1,)"), Bytes(12)), ErrorCode::unsupported,
-       "elements of type '<U3' are not read (float16 to float64, int8 to int64, uint8 to uint64 and bool are)"},
+       "elements of type '<U3' are not read (float16 to float64, int8 to int64, uint8 to uint64 "
+       "and bool are)"},
       {"complex", npy(header("<c8", "(1,)"), Bytes(8)), ErrorCode::unsupported,
-       "elements of type '<c8' are not read (float16 to float64, int8 to int64, uint8 to uint64 and bool are)"},
+       "elements of type '<c8' are not read (float16 to float64, int8 to int64, uint8 to uint64 "
+       "and bool are)"},
       {"floats without byte order", npy(header("|f4", "(1,)"), Bytes(4)), ErrorCode::unsupported,
-       "elements of type '|f4' are not read (float16 to float64, int8 to int64, uint8 to uint64 and bool are)"},
-      {"int64 over int32", npy(header("<i8", "(1, 2)"), {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 128, 0, 0, 0, 0}),
+       "elements of type '|f4' are not read (float16 to float64, int8 to int64, uint8 to uint64 "
+       "and bool are)"},
+      {"int64 over int32",
+       npy(header("<i8", "(1, 2)"), {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 128, 0, 0, 0, 0}),
        ErrorCode::format, "2147483648 at [0, 1] is beyond int32"},
       {"int64 below int32", npy(header("<i8", "()"), {255, 255, 255, 127, 255, 255, 255, 255}),
        ErrorCode::format, "-2147483649 at [] is beyond int32"},
@@ -166,7 +185,8 @@ TEST(Npy, hostile_files) {
        "18446744073709551615 at [0] is beyond int32"},
       {"uint32 over int32", npy(header(">u4", "(1,)"), {128, 0, 0, 0}), ErrorCode::format,
        "2147483648 at [0] is beyond int32"},
-      {"boolean of 2", npy(header("|b1", "(2,)"), {1, 2}), ErrorCode::format, "2 at [1] is no boolean"},
+      {"boolean of 2", npy(header("|b1", "(2,)"), {1, 2}), ErrorCode::format,
+       "2 at [1] is no boolean"},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(c.name);
@@ -185,10 +205,12 @@ TEST(Npy, narrowing_to_infinity_is_refused) {
 }
 
 TEST(Npy, values_that_are_not_finite_are_counted) {
-  const real nan = std::numeric_limits<real>::quiet_NaN(), infinity = std::numeric_limits<real>::infinity();
+  const real nan = std::numeric_limits<real>::quiet_NaN(),
+             infinity = std::numeric_limits<real>::infinity();
   EXPECT_NO_THROW(check_finite(Tensor::of(Shape{2}, {1, 2}), "x"));
-  const Thrown thrown =
-      thrown_by([&] { check_finite(Tensor::of(Shape{2, 3}, {1, 2, 3, 4, nan, -infinity}), "cat.npy"); });
+  const Thrown thrown = thrown_by([&] {
+    check_finite(Tensor::of(Shape{2, 3}, {1, 2, 3, 4, nan, -infinity}), "cat.npy");
+  });
   EXPECT_EQ(thrown.message, "cat.npy: 1 NaN and 1 infinite values, first at [1, 1]");
   EXPECT_EQ(thrown.kind, ErrorKind::item);
   EXPECT_EQ(thrown.code, ErrorCode::nonfinite);
@@ -197,7 +219,8 @@ TEST(Npy, values_that_are_not_finite_are_counted) {
 TEST(Npy, every_truncation_is_refused) {
   const Bytes file = encode_npy(Tensor(Type{Shape{2, 3}}));
   for (size_t size = 0; size < file.size(); ++size)
-    ASSERT_NE(thrown_by([&] { decode_npy(std::span(file).first(size), "x"); }).message, "nothing was thrown")
+    ASSERT_NE(thrown_by([&] { decode_npy(std::span(file).first(size), "x"); }).message,
+              "nothing was thrown")
         << size;
 }
 

@@ -59,15 +59,18 @@ TEST(PreprocessImage, every_byte_value) {
 
 TEST(PreprocessImage, crop_offsets_of_both_conventions) {
   // (size, crop) -> offset half to even, offset rounded down.
-  const int cases[][4] = {{259, 224, 18, 17}, {257, 224, 16, 16}, {299, 224, 38, 37}, {256, 224, 16, 16},
-                          {225, 224, 0, 0},   {227, 224, 2, 1},   {224, 224, 0, 0}};
+  const int cases[][4] = {{259, 224, 18, 17}, {257, 224, 16, 16}, {299, 224, 38, 37},
+                          {256, 224, 16, 16}, {225, 224, 0, 0},   {227, 224, 2, 1},
+                          {224, 224, 0, 0}};
   for (const auto& [size, crop, even, floor] : cases) {
     const Image wide = coordinates(std::min(size, 250), 3);
     for (const bool rounds_even : {true, false}) {
-      Preprocess p = crop_only(crop, 1, rounds_even ? Preprocess::CropRounding::half_even
-                                                    : Preprocess::CropRounding::floor);
+      Preprocess p = crop_only(
+          crop, 1,
+          rounds_even ? Preprocess::CropRounding::half_even : Preprocess::CropRounding::floor);
       const Image tall{3, size, Bytes(size_t(size) * 9)};
-      EXPECT_EQ(p.region(Image{size, 3, Bytes(size_t(size) * 9)}).left, rounds_even ? even : floor) << size;
+      EXPECT_EQ(p.region(Image{size, 3, Bytes(size_t(size) * 9)}).left, rounds_even ? even : floor)
+          << size;
       std::swap(p.crop_width, p.crop_height);
       EXPECT_EQ(p.region(tall).top, rounds_even ? even : floor) << size;
     }
@@ -80,8 +83,8 @@ TEST(PreprocessImage, cropped_pixels_come_from_the_offsets) {
   const Image floor = crop_only(4, 5, Preprocess::CropRounding::floor).pixels(image);
   EXPECT_EQ(even.width, 4);
   EXPECT_EQ(even.height, 5);
-  EXPECT_EQ(even.rgb[0], 2);   // 2.5 to even
-  EXPECT_EQ(even.rgb[1], 2);   // 1.5 to even
+  EXPECT_EQ(even.rgb[0], 2);  // 2.5 to even
+  EXPECT_EQ(even.rgb[1], 2);  // 1.5 to even
   EXPECT_EQ(floor.rgb[0], 2);
   EXPECT_EQ(floor.rgb[1], 1);
   const size_t last = (5 * 4 - 1) * 3;
@@ -126,7 +129,8 @@ TEST(PreprocessImage, whole_pipeline_equals_its_parts) {
   p.resize_height = 40;
   p.crop_width = p.crop_height = 32;
   p.filter = Resample::bicubic;
-  const Image expected = crop_only(32, 32, p.crop_rounding).pixels(resize(image, 60, 40, Resample::bicubic));
+  const Image expected =
+      crop_only(32, 32, p.crop_rounding).pixels(resize(image, 60, 40, Resample::bicubic));
   EXPECT_EQ(p.pixels(image).rgb, expected.rgb);
   const Tensor x = p(image), y = p.normalise(expected);
   EXPECT_TRUE(std::equal(x.reals().begin(), x.reals().end(), y.reals().begin()));
@@ -150,15 +154,19 @@ TEST(PreprocessImage, region_is_the_crop_in_original_pixels) {
 
 TEST(PreprocessImage, impossible_settings_are_refused) {
   Preprocess p;
-  EXPECT_EQ(thrown_by([&] { p.pixels(Image{1, 16384, Bytes(16384 * 3)}); }).message,
-            "an image of 1 x 16384 pixels would become 4194304 pixels on one side, 1 to 1048576 are possible");
+  EXPECT_EQ(thrown_by([&] {
+              p.pixels(Image{1, 16384, Bytes(16384 * 3)});
+            }).message,
+            "an image of 1 x 16384 pixels would become 4194304 pixels on one side, 1 to 1048576 "
+            "are possible");
   p.std[1] = 0;
   EXPECT_EQ(thrown_by([&] { p.normalise(noise_image(2, 2, 1)); }).message,
             "the standard deviation of channel 1 is 0");
   p.crop_width = 0;
   EXPECT_EQ(thrown_by([&] { p.pixels(noise_image(2, 2, 1)); }).message,
             "an image cannot be cropped to 0 x 224 pixels");
-  EXPECT_EQ(thrown_by([&] { p.pixels(Image{}); }).message, "an image of 0 x 0 pixels cannot be prepared");
+  EXPECT_EQ(thrown_by([&] { p.pixels(Image{}); }).message,
+            "an image of 0 x 0 pixels cannot be prepared");
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ Image grey_ramp() {
 
 Bytes green_row(const Image& image, int y) {
   Bytes row;
-  for (int x = 0; x < image.width; ++x) row.push_back(image.rgb[size_t(y * image.width + x) * 3 + 1]);
+  for (int x = 0; x < image.width; ++x)
+    row.push_back(image.rgb[size_t(y * image.width + x) * 3 + 1]);
   return row;
 }
 
@@ -40,8 +41,9 @@ TEST(Resample, known_pixels) {
 
 TEST(Resample, every_byte_equals_pillows) {
   const std::map<std::string, Resample> filters{
-      {"nearest", Resample::nearest}, {"box", Resample::box},         {"bilinear", Resample::bilinear},
-      {"bicubic", Resample::bicubic}, {"lanczos", Resample::lanczos}, {"hamming", Resample::hamming}};
+      {"nearest", Resample::nearest},   {"box", Resample::box},
+      {"bilinear", Resample::bilinear}, {"bicubic", Resample::bicubic},
+      {"lanczos", Resample::lanczos},   {"hamming", Resample::hamming}};
   std::map<std::string, int> compared;
   const nlohmann::json all = golden("io_pillow.json");
   for (const nlohmann::json& row : all["resize"]) {
@@ -64,7 +66,9 @@ TEST(Resample, sizes_that_cannot_be_are_refused) {
             "an image cannot become 0 x 3 pixels");
   EXPECT_EQ(thrown_by([&] { resize(image, 20000, 20000, Resample::box); }).message,
             "an image of 7 x 5 pixels would become 20000 x 20000, the limit is 100 megapixels");
-  EXPECT_EQ(thrown_by([&] { resize(Image{2, 2, Bytes(3)}, 1, 1, Resample::box); }).message,
+  EXPECT_EQ(thrown_by([&] {
+              resize(Image{2, 2, Bytes(3)}, 1, 1, Resample::box);
+            }).message,
             "an image of 2 x 2 pixels with 3 bytes cannot be resized");
 }
 
@@ -104,7 +108,8 @@ TEST(Resample, half_pixel_bilinear_of_bytes_within_one_level) {
   const Image image{in["shape"][1], in["shape"][0], in["data"].get<Bytes>()};
   for (const char* name : {"u8_short_edge_9", "u8_short_edge_4"}) {
     const nlohmann::json& expected = cases[name];
-    const Image y = resize_bilinear(image, expected["shape"][1].get<int>(), expected["shape"][0].get<int>());
+    const Image y =
+        resize_bilinear(image, expected["shape"][1].get<int>(), expected["shape"][0].get<int>());
     ASSERT_EQ(y.rgb.size(), expected["data"].size());
     for (size_t i = 0; i < y.rgb.size(); ++i)  // back ends round differently
       ASSERT_LE(std::abs(y.rgb[i] - expected["data"][i].get<int>()), 1) << name << " at " << i;

@@ -1,6 +1,7 @@
 #include "weights/safetensors.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
@@ -411,7 +412,8 @@ TEST(Dtypes, f64_is_rounded_once) {
 
 TEST(Safetensors, files_round_trip_in_every_weight_type) {
   const std::filesystem::path path =
-      std::filesystem::path(testing::TempDir()) / "whence_round_trip.safetensors";
+      std::filesystem::path(testing::TempDir()) /
+      ("whence_round_trip" + std::to_string(getpid()));
   const Tensor w = Tensor::of({2, 3}, {real(0.5), real(-1), real(2), real(0), real(-0.25), real(3)});
   for (StoredDtype d : {StoredDtype::f32, StoredDtype::f16, StoredDtype::bf16, StoredDtype::f64}) {
     write_safetensors(path, {output_tensor("w", w, d)}, {{"k", "v"}});
@@ -430,7 +432,8 @@ TEST(Safetensors, files_round_trip_in_every_weight_type) {
 
 TEST(Safetensors, a_file_that_changed_is_not_read) {
   const std::filesystem::path path =
-      std::filesystem::path(testing::TempDir()) / "whence_changed.safetensors";
+      std::filesystem::path(testing::TempDir()) /
+      ("whence_changed" + std::to_string(getpid()));
   write_safetensors(path, {output_tensor("w", Tensor::of({2}, {1, 2}))});
   const SafetensorsFile f = SafetensorsFile::open(path);
   f.release();

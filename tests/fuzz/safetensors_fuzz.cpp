@@ -1,0 +1,77 @@
+// Bytes as a safetensors file. What is accepted is written again and read back equal, and goes on to
+// be treated as a vision transformer: recognised, sized, bound.
+#include <cstring>
+
+#include "models/vit_config.h"
+#include "weights/name_map.h"
+#include "weights/safetensors.h"
+#include "whence/error.h"
+
+namespace {
+
+using namespace whence;
+
+void require(bool holds) {
+  if (!holds) __builtin_trap();
+}
+
+std::vector<OutputTensor> copied(const SafetensorsFile& file) {
+  std::vector<OutputTensor> tensors;
+  for (const TensorEntry& e : file.entries()) {
+    OutputTensor t{e.name, e.dtype, e.shape, std::vector<uint8_t>(e.end - e.begin)};
+    file.read_bytes(e, 0, t.bytes);
+    tensors.push_back(std::move(t));
+  }
+  return tensors;
+}
+
+void round_trip(const SafetensorsFile& file) {
+  const std::vector<OutputTensor> tensors = copied(file);
+  const std::vector<uint8_t> again = serialize_safetensors(tensors, file.metadata());
+  const SafetensorsFile back = SafetensorsFile::from_bytes(again, "again");
+  require(back.metadata() == file.metadata() && back.entries().size() == file.entries().size());
+  const std::vector<OutputTensor> read = copied(back);
+  for (size_t i = 0; i < tensors.size(); ++i)
+    require(tensors[i].name == read[i].name && tensors[i].dtype == read[i].dtype &&
+            tensors[i].shape == read[i].shape && tensors[i].bytes == read[i].bytes);
+}
+
+void convert(const SafetensorsFile& file) {
+  for (const TensorEntry& e : file.entries()) {
+    try {
+      const Tensor t = file.read(e);
+      require(uint64_t(t.shape().count()) == (e.end - e.begin) * 8 / uint64_t(bits_of(e.dtype)));
+    } catch (const Error&) {  // integers, or values out of range
+    }
+  }
+}
+
+void load(SafetensorsFile file) {
+  Checkpoint checkpoint = Checkpoint::of(std::move(file));
+  const ViTLayout layout = detect_vit_layout(checkpoint);
+  ViTFacts facts;  // one head fits every width, so that small files get further
+  facts.heads = 1;
+  facts.activation = ViTConfig::Activation::gelu;
+  const ViTSizes sizes = resolve_vit_sizes(checkpoint, layout, facts, {});
+  const auto required = required_vit_weights(sizes.stored);
+  Account account;
+  const Weights weights =
+      bind_weights(checkpoint, required, vit_name_map(layout, sizes.stored, "the other tensors"), {},
+                   account);
+  require(weights.tensors.size() == required.size());
+  require(account.parameters == vit_parameter_count(sizes.stored));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  try {
+    SafetensorsFile file = SafetensorsFile::from_bytes({data, size}, "fuzz");
+    round_trip(file);
+    convert(file);
+    load(std::move(file));
+  } catch (const Error& e) {
+    require(std::strchr(e.what(), '\n') == nullptr);  // one line, whatever the names hold
+  }
+  return 0;
+}

@@ -1,0 +1,203 @@
+// What holds for every method: independence of chunks, threads and neighbours; targets; memory; errors.
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/unit/random_tensors.h"
+#include "weights/generate.h"
+#include "whence/error.h"
+#include "whence/explain.h"
+#include "whence/vit.h"
+
+namespace whence {
+namespace {
+
+std::shared_ptr<const Model> tiny_model() {
+  ViTConfig c;
+  c.image_height = 12;
+  c.image_width = 20;
+  c.patch = 4;
+  c.width = 18;
+  c.depth = 5;
+  c.heads = 3;
+  c.mlp = 28;
+  c.classes = 6;
+  auto m = std::make_shared<Model>();
+  m->name = "tiny";
+  m->input = {3, 12, 20};
+  m->classes = 6;
+  m->blocks = 5;
+  m->prefix_tokens = 1;
+  m->grid_height = 3;
+  m->grid_width = 5;
+  m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
+  m->weights = random_vit_weights(c, 5);
+  return m;
+}
+
+// Few steps, where a method has them.
+Request request_for(const std::string& id) {
+  Request r;
+  r.method = id;
+  for (const OptionInfo& o : method(id).options) {
+    if (o.name == "steps") r.options["steps"] = "6";
+    if (o.name == "n_samples") r.options["n_samples"] = "7";
+  }
+  r.targets = {Target{}, Target{2, -1}, Target{1, 4}};
+  r.seed = 9;
+  return r;
+}
+
+Explainer explainer(const std::shared_ptr<const Model>& m, int64_t chunk, int threads) {
+  Explainer::Settings s;
+  s.chunk = chunk;
+  s.threads = threads;
+  return Explainer(m, s);
+}
+
+TEST(Explainer, no_method_depends_on_chunk_threads_or_neighbours) {
+  const auto model = tiny_model();
+  const Tensor x = random_tensor({5, 3, 12, 20}, 21);
+  for (const MethodInfo& info : methods()) {
+    SCOPED_TRACE(info.id);
+    Request request = request_for(info.id);
+    const auto whole = explainer(model, 0, 1).explain(x, request);
+    for (const auto& [chunk, threads] : {std::pair<int64_t, int>{1, 1}, {3, 2}, {7, 2}, {64, 1}}) {
+      const auto other = explainer(model, chunk, threads).explain(x, request);
+      for (size_t i = 0; i < whole.size(); ++i)
+        for (size_t t = 0; t < 3; ++t) expect_same_bits(other[i][t].attribution, whole[i][t].attribution);
+    }
+    for (int64_t i = 0; i < 5; ++i) {  // one item of a job equals the same item alone
+      request.first_item = uint32_t(i);
+      const auto alone = explainer(model, 0, 2).explain(x.slice(i, i + 1), request);
+      for (size_t t = 0; t < 3; ++t) {
+        expect_same_bits(alone[0][t].attribution, whole[size_t(i)][t].attribution);
+        EXPECT_EQ(alone[0][t].score, whole[size_t(i)][t].score);
+      }
+    }
+  }
+}
+
+TEST(Explainer, random_baselines_depend_on_seed_and_item_alone) {
+  const auto model = tiny_model();
+  const Tensor x = random_tensor({3, 3, 12, 20}, 2);
+  Request r{"integrated-gradients", {{"steps", "4"}, {"baselines", "random"}, {"num_random_trials", "3"}}, {Target{}}, 1, {}, 0};
+  const auto a = explainer(model, 2, 1).explain(x, r), b = explainer(model, 5, 2).explain(x, r);
+  r.seed = 2;
+  const auto c = explainer(model, 2, 1).explain(x, r);
+  for (size_t i = 0; i < 3; ++i) {
+    expect_same_bits(a[i][0].attribution, b[i][0].attribution);
+    EXPECT_NE(a[i][0].attribution.reals()[0], c[i][0].attribution.reals()[0]);
+  }
+}
+
+TEST(Explainer, several_targets_equal_separate_requests_and_contrasts_are_differences) {
+  const auto model = tiny_model();
+  const Tensor x = random_tensor({2, 3, 12, 20}, 8);
+  Explainer e(model);
+  Request r{"gradient", {}, {Target{1, 4}, Target{1, -1}, Target{4, -1}, Target{}}, 0, {}, 0};
+  const auto results = e.explain(x, r);
+  const Tensor logits = e.logits(x);
+  for (size_t i = 0; i < 2; ++i) {
+    Tensor difference = results[i][1].attribution.clone();
+    for (size_t j = 0; j < difference.reals().size(); ++j) difference.reals()[j] -= results[i][2].attribution.reals()[j];
+    expect_near(results[i][0].attribution, difference, 1e-5);
+    EXPECT_NEAR(results[i][0].score, logits.reals()[i * 6 + 1] - logits.reals()[i * 6 + 4], 1e-6);
+    const auto row = logits.reals().subspan(i * 6, 6);
+    EXPECT_EQ(results[i][3].target, std::max_element(row.begin(), row.end()) - row.begin());
+    r.targets = {Target{4, -1}};
+    expect_same_bits(e.explain(x, r)[i][0].attribution, results[i][2].attribution);
+  }
+}
+
+TEST(Explainer, gaps_shrink_with_steps) {
+  const auto model = tiny_model();
+  const Tensor x = random_tensor({2, 3, 12, 20}, 13);
+  Explainer e(model);
+  const auto gap = [&](const char* rule, const char* steps) {
+    const auto r = e.explain(x, {"integrated-gradients", {{"rule", rule}, {"steps", steps}}, {Target{}}, 0, {}, 0});
+    return std::max(std::abs(*r[0][0].gap), std::abs(*r[1][0].gap));
+  };
+  EXPECT_LT(gap("gausslegendre", "64"), 1e-4);
+  EXPECT_LT(gap("trapezoid", "100"), 0.2 * gap("trapezoid", "10"));
+}
+
+TEST(Explainer, memory_does_not_depend_on_steps) {
+  const auto model = tiny_model();
+  Explainer e = explainer(model, 4, 1);
+  for (const char* id : {"tam", "integrated-gradients"}) {
+    const size_t few = e.bytes({id, {{"steps", "5"}}, {Target{}}, 0, {}, 0}, 2);
+    EXPECT_EQ(e.bytes({id, {{"steps", "500"}}, {Target{}}, 0, {}, 0}, 2), few) << id;
+    EXPECT_NE(e.describe({id, {}, {Target{}}, 0, {}, 0}, 2).find("activation bytes"), std::string::npos);
+  }
+}
+
+TEST(Explainer, a_step_of_tam_has_no_backward_pass_below_the_last_block) {
+  const auto model = tiny_model();
+  Explainer e = explainer(model, 2, 1);
+  const std::string text = e.describe({"tam", {}, {Target{}}, 0, {}, 0}, 2);
+  const std::string step = text.substr(text.rfind("pass of"));
+  const auto count = [&](const std::string& word) {
+    int n = 0;
+    for (size_t at = step.find(word); at != std::string::npos; at = step.find(word, at + 1)) ++n;
+    return n;
+  };
+  EXPECT_EQ(count(" attention_bwd "), 0);
+  EXPECT_EQ(count(" attention_bwd_row"), 1);
+  EXPECT_EQ(count(" linear_bwd"), 4);      // head, fc2, fc1, proj
+  EXPECT_EQ(count(" layer_norm_bwd"), 2);  // the final norm, norm2 of the last block
+}
+
+TEST(Explainer, refuses_what_it_cannot_explain) {
+  const auto model = tiny_model();
+  Explainer e(model);
+  const Tensor x = random_tensor({2, 3, 12, 20}, 1);
+  const auto message = [&](const Tensor& input, const Request& r) -> std::string {
+    try {
+      e.explain(input, r);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(message(x, {"gradiant", {}, {Target{}}, 0, {}, 0}).substr(0, 57),
+            "there is no method 'gradiant'; the nearest are 'gradient'");
+  EXPECT_EQ(message(x, {"tam", {{"step", "5"}}, {Target{}}, 0, {}, 0}),
+            "method tam has no option 'step'; its options are 'start_layer', 'steps', 'with_integral', 'last_state_only', "
+            "'gradient_of'");
+  EXPECT_EQ(message(x, {"tam", {{"start_layer", "5"}}, {Target{}}, 0, {}, 0}),
+            "option start_layer of method tam is '5', a whole number from 0 to 4 is needed");
+  EXPECT_EQ(message(x, {"tam", {{"steps", "-1"}}, {Target{}}, 0, {}, 0}),
+            "option steps of method tam is '-1', a whole number from 1 to 100000 is needed");
+  EXPECT_EQ(message(x, {"gradient", {}, {Target{6, -1}}, 0, {}, 0}), "target 6 is out of range, 'tiny' has classes 0 to 5");
+  EXPECT_EQ(message(random_tensor({2, 3, 12, 12}, 1), {"gradient", {}, {Target{}}, 0, {}, 0}),
+            "inputs have shape [2, 3, 12, 12], the model takes [N, 3, 12, 20]");
+  Tensor bad = x.clone();
+  bad.reals()[720 + 5] = std::numeric_limits<real>::quiet_NaN();
+  EXPECT_EQ(message(bad, {"gradient", {}, {Target{}}, 0, {}, 0}), "item 1: input value 5 is nan, inputs must be finite");
+  auto broken = std::make_shared<Model>(*model);
+  Tensor w = broken->weights.tensors["blocks.2.mlp.fc1.weight"].clone();
+  for (real& v : w.reals()) v = std::numeric_limits<real>::max() / 4;
+  broken->weights.tensors["blocks.2.mlp.fc1.weight"] = w;
+  broken->weights.derived = make_derived_cache();
+  try {
+    Explainer(broken).logits(x);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()), "item 0: the model's answer is not finite, first in 'blocks.2.mlp.pre'");
+  }
+}
+
+TEST(Explainer, cancels_at_the_next_chunk) {
+  const auto model = tiny_model();
+  Explainer::Settings s;
+  s.chunk = 2;
+  int calls = 0;
+  s.progress = [&](double) { return ++calls < 3; };
+  Explainer e(model, s);
+  EXPECT_THROW(e.explain(random_tensor({2, 3, 12, 20}, 1), {"smoothgrad", {}, {Target{}}, 0, {}, 0}), Error);
+  EXPECT_EQ(calls, 3);
+}
+
+}  // namespace
+}  // namespace whence
