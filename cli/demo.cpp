@@ -26,12 +26,13 @@ struct SceneFile {
   std::vector<int64_t> classes;
 };
 
-// scenes.json: {"scenes": [{"file": "NAME.png", "classes": ["ladybird", "kite"]}, ...]}
+// scenes.json: {"scenes": [{"file": "NAME.png", "classes": ["ladybird", "kite"]}, ...]}, or the
+// list alone; a class is a name or an index.
 std::vector<SceneFile> read_scenes(const fs::path& folder, const std::vector<std::string>& labels) {
   const fs::path index = folder / "scenes.json";
   const std::string name = path_text(index);
   const Json document = read_json(index);
-  const Json* list = JsonObject(document, name).find("scenes");
+  const Json* list = document.is_object() ? JsonObject(document, name).find("scenes") : &document;
   if (!list || !list->is_array() || list->empty())
     fail(ErrorKind::file, ErrorCode::format, "{}: 'scenes' is not a list of scenes", name);
   std::vector<SceneFile> scenes;

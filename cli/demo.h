@@ -32,7 +32,7 @@ struct DemoReport {
 
 // One HTML page with its pictures inside: no other file, no network, no script.
 std::string demo_page(const DemoReport& report);
-// All overlays on one picture: a row for each scene and class, the scene first, then the methods.
+// All overlays on one picture: a row for each scene and class, a column for each method.
 Image demo_gallery(const DemoReport& report);
 
 }  // namespace whence::cli

@@ -1,17 +1,82 @@
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <string_view>
 
 #include "cli/demo.h"
 
 namespace whence::cli {
 namespace {
 
-constexpr int tile = 128, gap = 8, margin = 16, scene_gap = 20;
-constexpr uint8_t paper = 251;
+constexpr int tile = 128, gap = 8, margin = 16, scene_gap = 16;
+constexpr int caption = 13;  // above a row
+constexpr uint8_t paper = 251, ink = 60;
+
+// Five columns by seven rows; a row is five bits, the left pixel highest.
+struct Glyph {
+  char character;
+  uint8_t rows[7];
+};
+constexpr int advance = 6;
+constexpr Glyph font[] = {
+    {'a', {0x00, 0x00, 0x0E, 0x01, 0x0F, 0x11, 0x0F}},
+    {'b', {0x10, 0x10, 0x16, 0x19, 0x11, 0x11, 0x1E}},
+    {'c', {0x00, 0x00, 0x0E, 0x10, 0x10, 0x11, 0x0E}},
+    {'d', {0x01, 0x01, 0x0D, 0x13, 0x11, 0x11, 0x0F}},
+    {'e', {0x00, 0x00, 0x0E, 0x11, 0x1F, 0x10, 0x0E}},
+    {'f', {0x06, 0x09, 0x08, 0x1C, 0x08, 0x08, 0x08}},
+    {'g', {0x00, 0x0F, 0x11, 0x11, 0x0F, 0x01, 0x0E}},
+    {'h', {0x10, 0x10, 0x16, 0x19, 0x11, 0x11, 0x11}},
+    {'i', {0x04, 0x00, 0x0C, 0x04, 0x04, 0x04, 0x0E}},
+    {'j', {0x02, 0x00, 0x06, 0x02, 0x02, 0x12, 0x0C}},
+    {'k', {0x10, 0x10, 0x12, 0x14, 0x18, 0x14, 0x12}},
+    {'l', {0x0C, 0x04, 0x04, 0x04, 0x04, 0x04, 0x0E}},
+    {'m', {0x00, 0x00, 0x1A, 0x15, 0x15, 0x11, 0x11}},
+    {'n', {0x00, 0x00, 0x16, 0x19, 0x11, 0x11, 0x11}},
+    {'o', {0x00, 0x00, 0x0E, 0x11, 0x11, 0x11, 0x0E}},
+    {'p', {0x00, 0x00, 0x1E, 0x11, 0x1E, 0x10, 0x10}},
+    {'q', {0x00, 0x00, 0x0D, 0x13, 0x0F, 0x01, 0x01}},
+    {'r', {0x00, 0x00, 0x16, 0x19, 0x10, 0x10, 0x10}},
+    {'s', {0x00, 0x00, 0x0E, 0x10, 0x0E, 0x01, 0x1E}},
+    {'t', {0x08, 0x08, 0x1C, 0x08, 0x08, 0x09, 0x06}},
+    {'u', {0x00, 0x00, 0x11, 0x11, 0x11, 0x13, 0x0D}},
+    {'v', {0x00, 0x00, 0x11, 0x11, 0x11, 0x0A, 0x04}},
+    {'w', {0x00, 0x00, 0x11, 0x11, 0x15, 0x15, 0x0A}},
+    {'x', {0x00, 0x00, 0x11, 0x0A, 0x04, 0x0A, 0x11}},
+    {'y', {0x00, 0x00, 0x11, 0x11, 0x0F, 0x01, 0x0E}},
+    {'z', {0x00, 0x00, 0x1F, 0x02, 0x04, 0x08, 0x1F}},
+    {'0', {0x0E, 0x11, 0x13, 0x15, 0x19, 0x11, 0x0E}},
+    {'1', {0x04, 0x0C, 0x04, 0x04, 0x04, 0x04, 0x0E}},
+    {'2', {0x0E, 0x11, 0x01, 0x02, 0x04, 0x08, 0x1F}},
+    {'3', {0x1F, 0x02, 0x04, 0x02, 0x01, 0x11, 0x0E}},
+    {'4', {0x02, 0x06, 0x0A, 0x12, 0x1F, 0x02, 0x02}},
+    {'5', {0x1F, 0x10, 0x1E, 0x01, 0x01, 0x11, 0x0E}},
+    {'6', {0x06, 0x08, 0x10, 0x1E, 0x11, 0x11, 0x0E}},
+    {'7', {0x1F, 0x01, 0x02, 0x04, 0x08, 0x08, 0x08}},
+    {'8', {0x0E, 0x11, 0x11, 0x0E, 0x11, 0x11, 0x0E}},
+    {'9', {0x0E, 0x11, 0x11, 0x0F, 0x01, 0x02, 0x0C}},
+    {'-', {0x00, 0x00, 0x00, 0x1F, 0x00, 0x00, 0x00}},
+    {'.', {0x00, 0x00, 0x00, 0x00, 0x00, 0x0C, 0x0C}},
+};
+
+// In one line; characters without a glyph are blank, what does not fit the tile is cut.
+void write(Image& sheet, std::string_view text, int left, int top) {
+  for (const char c : text.substr(0, size_t(tile / advance))) {
+    const char lower = c >= 'A' && c <= 'Z' ? char(c | 0x20) : c;
+    const auto glyph = std::find_if(std::begin(font), std::end(font),
+                                    [&](const Glyph& g) { return g.character == lower; });
+    if (glyph != std::end(font))
+      for (int y = 0; y < 7; ++y)
+        for (int x = 0; x < 5; ++x)
+          if (glyph->rows[y] >> (4 - x) & 1)
+            std::fill_n(&sheet.rgb[(size_t(top + y) * size_t(sheet.width) + size_t(left + x)) * 3],
+                        3, ink);
+    left += advance;
+  }
+}
 
 void paste(Image& sheet, const Image& picture, int left, int top) {
-  const Image small = picture.width == tile && picture.height == tile
-                          ? picture
-                          : resize(picture, tile, tile, Resample::lanczos);
+  const Image small = resize(picture, tile, tile, Resample::lanczos);
   for (int y = 0; y < tile; ++y)
     std::copy_n(&small.rgb[size_t(y) * tile * 3], size_t(tile) * 3,
                 &sheet.rgb[(size_t(top + y) * size_t(sheet.width) + size_t(left)) * 3]);
@@ -23,19 +88,25 @@ Image demo_gallery(const DemoReport& report) {
   int rows = 0;
   for (const DemoScene& scene : report.scenes) rows += int(scene.classes.size());
   const int columns = int(report.methods.size()) + 1;
+  const auto left_of = [](size_t column) { return margin + int(column) * (tile + gap); };
   Image sheet;
   sheet.width = 2 * margin + columns * tile + (columns - 1) * gap;
-  sheet.height = 2 * margin + rows * (tile + gap) + int(report.scenes.size()) * (scene_gap - gap);
+  sheet.height =
+      2 * margin + caption + rows * (caption + tile + gap) + int(report.scenes.size()) * scene_gap;
   sheet.rgb.assign(size_t(sheet.width) * size_t(sheet.height) * 3, paper);
-  int top = margin;
+  for (size_t m = 0; m < report.methods.size(); ++m)
+    write(sheet, report.methods[m].id, left_of(m + 1), margin);
+  int top = margin + caption;
   for (const DemoScene& scene : report.scenes) {
     for (const DemoClass& one : scene.classes) {
+      write(sheet, fmt::format("{} {:.2f}", one.name, one.probability), margin, top + 3);
+      top += caption;
       paste(sheet, scene.picture, margin, top);
       for (size_t m = 0; m < one.overlays.size(); ++m)
-        paste(sheet, one.overlays[m], margin + int(m + 1) * (tile + gap), top);
+        paste(sheet, one.overlays[m], left_of(m + 1), top);
       top += tile + gap;
     }
-    top += scene_gap - gap;
+    top += scene_gap;
   }
   return sheet;
 }

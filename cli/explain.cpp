@@ -43,6 +43,11 @@ class ExplainJob {
 
 ExplainJob::ExplainJob(const Options& options) : options_(options) {
   std::vector<MethodChoice> methods = choose_methods(options.methods, options.parameters);
+  if (!options.draws.empty() &&
+      std::none_of(methods.begin(), methods.end(),
+                   [](const MethodChoice& method) { return method.is_random(); }))
+    quit(ExitCode::usage, "--draws {}: nothing is drawn by these methods and options",
+         path_text(options.draws));
   model_ = open_model(options);
   facts_ = job_facts(*model_, options, std::move(methods),
                      read_targets(options.targets, model_->labels));

@@ -81,13 +81,11 @@ void list_folder(const fs::path& folder, Listing& list) {
       list.errors.emplace_back();
     }
     if (images.skipped)
-      list.notes.push_back(
-          fmt::format("{}: {} hidden files, links or things that are no files "
-                      "were left out",
-                      path_text(folder), images.skipped));
+      list.notes.push_back(fmt::format("{}: left out {}: hidden, linked folders, or no files",
+                                       path_text(folder), images.skipped));
     if (found && deeper)
-      list.notes.push_back(fmt::format("{}: {} images in the folders inside were left out",
-                                       path_text(folder), deeper));
+      list.notes.push_back(fmt::format("{}: left out {} of {} images: they are in folders inside",
+                                       path_text(folder), deeper, found + deeper));
     if (!found)
       error = fmt::format(
           "{}: no .jpg, .jpeg, .png or .bmp images in this folder{}", path_text(folder),

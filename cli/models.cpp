@@ -54,8 +54,13 @@ fs::path find_model(const std::string& name) {
 
 std::shared_ptr<const Model> open_model(const Options& options) {
   const fs::path path = find_model(options.model);
-  return or_quit(ExitCode::model,
-                 [&] { return std::make_shared<const Model>(load_model(path, options.load)); });
+  try {
+    return std::make_shared<const Model>(load_model(path, options.load));
+  } catch (const Error& error) {
+    // Advice to add an option is about the model, unless that option was given.
+    const bool advised = error.kind() == ErrorKind::usage && options.load.arch.empty();
+    throw Failure(advised ? ExitCode::model : exit_code(error, ExitCode::model), error.what());
+  }
 }
 
 }  // namespace whence::cli

@@ -163,7 +163,8 @@ std::vector<std::string> option_names(const CLI::App& app) {
 }
 
 void check_extras(const CLI::App& app) {
-  const std::vector<std::string> extras = app.remaining();
+  std::vector<std::string> extras = app.remaining();
+  std::erase(extras, "--");  // what follows it are inputs
   if (extras.empty()) return;
   const std::string name = extras[0].substr(0, extras[0].find('='));
   if (name.starts_with('-'))
@@ -212,6 +213,16 @@ void check_required(const Options& o) {
     quit(ExitCode::usage, "-p: options belong to a method; name it with --plan METHOD");
 }
 
+// The parser takes "[a,b]" for a list, but it may be the name of a folder: a byte that no argument
+// can hold keeps it whole.
+std::string shielded(std::string argument) {
+  if (argument.starts_with('[') && argument.ends_with(']')) argument += '\0';
+  return argument;
+}
+void unshield(std::string& value) {
+  if (value.ends_with('\0')) value.pop_back();
+}
+
 std::string general_help() {
   std::string text = "whence: where a prediction came from\n\nUsage: whence COMMAND [OPTIONS]\n\n";
   for (const CommandInfo& info : commands)
@@ -258,7 +269,7 @@ std::optional<Options> read_command_line(int argc, const char* const* argv, std:
   add_options(app, options, typed);
   // The parser takes arguments from the back.
   std::vector<std::string> arguments;
-  for (int i = argc - 1; i >= 2; --i) arguments.emplace_back(argv[i]);
+  for (int i = argc - 1; i >= 2; --i) arguments.push_back(shielded(argv[i]));
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::CallForHelp&) {
@@ -275,6 +286,11 @@ std::optional<Options> read_command_line(int argc, const char* const* argv, std:
     quit(ExitCode::usage, "whence {}: {}", info.name, printable(error.what()));
   }
   check_extras(app);
+  for (std::string* text_value :
+       {&options.model, &options.method, &typed.out, &typed.labels, &typed.draws})
+    unshield(*text_value);
+  for (auto* list : {&options.inputs, &options.targets, &options.parameters})
+    for (std::string& value : *list) unshield(value);
   read_values(options, typed);
   check_required(options);
   return options;

@@ -185,7 +185,7 @@ bool is_current(const std::string& line, const JobFacts& job, const Item& item,
     return false;
   }
   if (record.contains("draws") != now.contains("draws")) {
-    difference = "draws";
+    difference = now.contains("draws") ? "draws none, now given" : "draws given, now none";
     return false;
   }
   const auto files = record.find("files"), sizes = record.find("file_bytes");

@@ -52,6 +52,11 @@ nlohmann::ordered_json MethodChoice::options() const {
   return all;
 }
 
+bool MethodChoice::is_random() const {
+  const auto baselines = given.find("baselines");
+  return info->id == "smoothgrad" || (baselines != given.end() && baselines->second == "random");
+}
+
 std::vector<MethodChoice> choose_methods(const std::vector<std::string>& ids,
                                          const std::vector<std::string>& parameters) {
   std::vector<MethodChoice> methods;

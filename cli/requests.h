@@ -15,6 +15,7 @@ struct MethodChoice {
   std::map<std::string, std::string> given;
   // Every option with its value or default; numbers and flags as such.
   nlohmann::ordered_json options() const;
+  bool is_random() const;  // it draws numbers with these options
 };
 
 // `parameters` are NAME=VALUE; each must be an option of at least one of the methods and goes to

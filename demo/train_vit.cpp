@@ -121,9 +121,12 @@ Weights initial_weights(const ViTConfig& config, uint64_t seed) {
     if (!node.weight) continue;
     Stream stream(seed ^ 0x1717171717171717u, uint64_t(n));
     Tensor tensor(node.out[0]);
+    // Variance 1 / inputs keeps the size of what a matrix passes on; deviation 0.02 for embeddings.
+    const double deviation =
+        is_matrix(node.name) ? 1 / std::sqrt(double(tensor.shape()[-1])) : 0.02;
     const bool random = is_matrix(node.name) || is_embedding(node.name);
     for (real& x : tensor.reals()) {
-      x = random ? real(0.02 * nearly_normal(stream)) : real(is_norm_gain(node.name));
+      x = random ? real(deviation * nearly_normal(stream)) : real(is_norm_gain(node.name));
     }
     weights.tensors.emplace(node.name, std::move(tensor));
   }

@@ -1,10 +1,12 @@
 // JPEG through libjpeg-turbo, with the settings that Pillow uses.
 #ifdef WHENCE_HAVE_JPEG
 
-#include <jpeglib.h>
-
+// The library's header needs FILE and size_t from those before it.
+// clang-format off
 #include <csetjmp>
-#include <cstdio>  // jpeglib.h needs FILE
+#include <cstdio>
+#include <jpeglib.h>
+// clang-format on
 
 #include "io/codecs.h"
 

@@ -19,16 +19,16 @@ struct JsonLimits {
   int depth = 64;
 };
 
-// Throws file errors (code format or limit) that begin with `file`. Stricter than the usual parsers:
-// a key that occurs twice in one object, a byte order mark and a zero byte are errors.
+// Throws file errors (code format or limit) that begin with `file`. Stricter than the usual
+// parsers: a key that occurs twice in one object, a byte order mark and a zero byte are errors.
 Json parse_json(std::string_view text, const std::string& file, const JsonLimits& limits = {});
 Json read_json(const std::filesystem::path& path, const JsonLimits& limits = {});
 
 // For parsers that read events instead of a tree: throws unless a strict parse may start.
 // `what` is the subject of the messages, for example "model.safetensors: header is".
 void check_json_start(std::string_view text, const std::string& what);
-// Throws what a parse error of the library means: "<what> not valid JSON at byte <k>: expected ...".
-// No content of the file is repeated.
+// Throws what a parse error of the library means: "<what> not valid JSON at byte <k>: expected
+// ...". No content of the file is repeated.
 [[noreturn]] void fail_json(const std::string& what, size_t position, const std::exception& error);
 
 // "a string", "a list", ...: the type of a value, for messages.

@@ -72,6 +72,32 @@ std::vector<uint8_t> filtered(const Image& image) {
   return out;
 }
 
+// What filters leave of a photograph has few repetitions beyond runs: looking only for those is ten
+// times as fast as the usual search; overlays become 6 % larger (measured at 512 x 600).
+std::vector<uint8_t> deflated(const std::vector<uint8_t>& raw) {
+  std::vector<uint8_t> packed(compressBound(uLong(raw.size())));
+  z_stream stream{};
+  bool done = deflateInit2(&stream, 1, Z_DEFLATED, MAX_WBITS, 8, Z_RLE) == Z_OK;
+  size_t taken = 0, given = 0;
+  for (int status = Z_OK; done && status == Z_OK;) {  // in parts: its counts have 32 bits
+    constexpr size_t most = size_t(1) << 30;
+    stream.next_in = const_cast<Bytef*>(raw.data()) + taken;
+    stream.avail_in = uInt(std::min(most, raw.size() - taken));
+    stream.next_out = packed.data() + given;
+    stream.avail_out = uInt(std::min(most, packed.size() - given));
+    const uInt in = stream.avail_in, room = stream.avail_out;
+    status = deflate(&stream, taken + in == raw.size() ? Z_FINISH : Z_NO_FLUSH);
+    taken += in - stream.avail_in;
+    given += room - stream.avail_out;
+    done = status == Z_OK || status == Z_STREAM_END;
+  }
+  packed.resize(given);
+  deflateEnd(&stream);
+  if (!done)
+    fail(ErrorKind::memory, ErrorCode::no_memory, "out of memory while a PNG was compressed");
+  return packed;
+}
+
 }  // namespace
 
 std::vector<uint8_t> encode_png(const Image& image) {
@@ -79,12 +105,7 @@ std::vector<uint8_t> encode_png(const Image& image) {
       image.rgb.size() != size_t(image.width) * size_t(image.height) * pixel)
     fail_usage("an image of {} x {} pixels with {} bytes cannot be written", image.width,
                image.height, image.rgb.size());
-  const std::vector<uint8_t> raw = filtered(image);
-  uLongf length = compressBound(uLong(raw.size()));
-  std::vector<uint8_t> packed(length);
-  if (compress2(packed.data(), &length, raw.data(), uLong(raw.size()), 6) != Z_OK)
-    fail(ErrorKind::memory, ErrorCode::no_memory, "out of memory while a PNG was compressed");
-
+  const std::vector<uint8_t> packed = deflated(filtered(image));
   std::vector<uint8_t> out{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
   std::vector<uint8_t> header;
   append_be32(header, uint32_t(image.width));
@@ -93,8 +114,8 @@ std::vector<uint8_t> encode_png(const Image& image) {
                 {8, 2, 0, 0, 0});  // 8 bits, RGB, deflate, adaptive filters, no interlace
   append_chunk(out, "IHDR", header);
   constexpr size_t most = size_t(1) << 30;  // a chunk's length has 31 bits
-  for (size_t at = 0; at < length; at += most)
-    append_chunk(out, "IDAT", std::span(packed).subspan(at, std::min(most, size_t(length) - at)));
+  for (size_t at = 0; at < packed.size(); at += most)
+    append_chunk(out, "IDAT", std::span(packed).subspan(at, std::min(most, packed.size() - at)));
   append_chunk(out, "IEND", {});
   return out;
 }

@@ -57,13 +57,15 @@ class Loader {
     if (!checkpoint_.stripped().empty())
       note("prefix '{}' removed from every name", printable(checkpoint_.stripped()));
     if (!facts_)
-      note("no config.json and no architecture given: {} heads, norm epsilon {:g} and erf gelu are "
-           "assumed, as usual for {} and width {}",
-           c.heads, double(c.norm_epsilon), loaded_.layout, c.width);
+      note(
+          "no config.json and no architecture given: {} heads, norm epsilon {:g} and erf gelu are "
+          "assumed, as usual for {} and width {}",
+          c.heads, double(c.norm_epsilon), loaded_.layout, c.width);
     else if (!facts_->heads)
       note("{} does not state the number of heads: {} assumed, as usual for width {}",
            facts_->source, c.heads, c.width);
-    if (c.position_skips_prefix && !(facts_ && (facts_->position_skips_prefix || facts_->image_height)))
+    if (c.position_skips_prefix &&
+        !(facts_ && (facts_->position_skips_prefix || facts_->image_height)))
       note("the position embedding is taken to be that of {} x {} patches without other tokens",
            sizes_.stored.grid_height(), sizes_.stored.grid_width());
     if (c.pooling == ViTConfig::Pooling::mean && !(facts_ && facts_->pooling))
@@ -75,8 +77,8 @@ class Loader {
     const std::string source = facts_ ? facts_->source : "the other tensors";
     Account& account = loaded_.account;
     loaded_.weights = bind_weights(checkpoint_, required_vit_weights(stored),
-                           vit_name_map(layout_, stored, source),
-                           {options_.allow_unexpected, options_.allow_nonfinite}, account);
+                                   vit_name_map(layout_, stored, source),
+                                   {options_.allow_unexpected, options_.allow_nonfinite}, account);
     const ViTConfig& c = loaded_.config;
     if (stored.image_height == c.image_height && stored.image_width == c.image_width) return;
     Tensor& positions = loaded_.weights.tensors["embed.pos"];
@@ -114,8 +116,7 @@ class Loader {
       if (pretrained || (top.has("architecture") && top.has("mean")))
         return preprocess_from_timm(pretrained.value_or(top), size);
     }
-    const Preprocess usual =
-        usual_preprocess(layout_, architecture, sizes_.config.distilled, size);
+    const Preprocess usual = usual_preprocess(layout_, architecture, sizes_.config.distilled, size);
     note("preprocessing is not stated: that of published {} models is assumed", loaded_.layout);
     return usual;
   }
@@ -128,8 +129,8 @@ class Loader {
     }
     std::optional<std::vector<std::string>> labels;
     if (config_)
-      labels = labels_from_config(
-          JsonObject(*config_, companion_path(checkpoint_, "config.json")), classes);
+      labels = labels_from_config(JsonObject(*config_, companion_path(checkpoint_, "config.json")),
+                                  classes);
     if (!labels) note("class names are not stated: classes are called by their index");
     loaded_.labels = labels ? std::move(*labels) : numbered_labels(classes);
   }

@@ -36,9 +36,8 @@ Matrix antialiased(int64_t in, int64_t out) {
 Matrix four_taps(int64_t in, int64_t out, bool corners) {
   Matrix m(size_t(out * in));
   for (int64_t i = 0; i < out; ++i) {
-    const double centre =
-        corners ? (out > 1 ? double(i) * double(in - 1) / double(out - 1) : 0.0)
-                : (double(i) + 0.5) * double(in) / double(out) - 0.5;
+    const double centre = corners ? (out > 1 ? double(i) * double(in - 1) / double(out - 1) : 0.0)
+                                  : (double(i) + 0.5) * double(in) / double(out) - 0.5;
     const double first = std::floor(centre);
     for (int64_t tap = -1; tap <= 2; ++tap) {
       const int64_t j = std::clamp<int64_t>(int64_t(first) + tap, 0, in - 1);
@@ -57,9 +56,12 @@ Matrix resampling(int64_t in, int64_t out, PositionKernel kernel) {
 
 PositionKernel position_kernel(const ViTLayout& layout) {
   switch (layout.names) {
-    case ViTNames::timm: return PositionKernel::bicubic_antialias;
-    case ViTNames::torchvision: return PositionKernel::bicubic_corners;
-    default: return PositionKernel::bicubic;
+    case ViTNames::timm:
+      return PositionKernel::bicubic_antialias;
+    case ViTNames::torchvision:
+      return PositionKernel::bicubic_corners;
+    default:
+      return PositionKernel::bicubic;
   }
 }
 

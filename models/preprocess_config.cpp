@@ -52,9 +52,9 @@ Resample filter_of(const JsonObject& config, int64_t otherwise) {
 struct Convention {
   std::string_view name;
   int64_t filter;
-  int64_t size;          // default of a missing size
-  bool short_side;       // what a bare number means
-  bool crops;            // whether it can crop, and does by default
+  int64_t size;     // default of a missing size
+  bool short_side;  // what a bare number means
+  bool crops;       // whether it can crop, and does by default
   Triple mean, std;
 };
 constexpr Convention conventions[] = {
@@ -99,7 +99,8 @@ StatedSize stated_size(const JsonObject& config, const char* key, int64_t otherw
                   size.name("longest_edge"));
     return {{*edge, *edge}, true};
   }
-  const auto height = size.integer("height", 1, max_side), width = size.integer("width", 1, max_side);
+  const auto height = size.integer("height", 1, max_side),
+             width = size.integer("width", 1, max_side);
   if (!height || !width)
     unsupported("{}: '{}' must be a number, or have height and width, or shortest_edge",
                 config.file(), config.name(key));
@@ -118,11 +119,10 @@ void set_crop(Preprocess& p, ImageSize size) {
 }
 
 // The side to resize to, of which a crop keeps this share.
-int64_t enlarged(int64_t side, double kept) {
-  return int64_t(std::floor(double(side) / kept));
-}
+int64_t enlarged(int64_t side, double kept) { return int64_t(std::floor(double(side) / kept)); }
 
-// Below 384 pixels the ConvNeXt processor resizes to more than it keeps; from 384 on it does not crop.
+// Below 384 pixels the ConvNeXt processor resizes to more than it keeps; from 384 on it does not
+// crop.
 void convnext_sizes(const JsonObject& config, ImageSize size, Preprocess& p) {
   p.crop = false;
   if (size.height >= 384) return set_resize(p, Preprocess::Fit::exact, size);
@@ -146,7 +146,8 @@ Preprocess preprocess_from_hugging_face(const JsonObject& config) {
   } else if (c.name == "ConvNext") {
     convnext_sizes(config, size.size, p);
   } else {
-    set_resize(p, size.short_side ? Preprocess::Fit::short_side : Preprocess::Fit::exact, size.size);
+    set_resize(p, size.short_side ? Preprocess::Fit::short_side : Preprocess::Fit::exact,
+               size.size);
   }
   if (config.flag("do_center_crop").value_or(c.crops))
     set_crop(p, stated_size(config, "crop_size", 224, false).size);

@@ -1,5 +1,5 @@
-// Architectures by the names that timm and torchvision give them, and the meeting of such facts with
-// the shapes of a checkpoint.
+// Architectures by the names that timm and torchvision give them, and the meeting of such facts
+// with the shapes of a checkpoint.
 #include <algorithm>
 #include <charconv>
 #include <vector>
@@ -15,9 +15,9 @@ struct Size {
   char letter;  // of torchvision
   int64_t width, depth, heads, mlp;
 };
-constexpr Size sizes[] = {
-    {"tiny", 't', 192, 12, 3, 768},    {"small", 's', 384, 12, 6, 1536},
-    {"medium", 'm', 512, 12, 8, 2048}, {"base", 'b', 768, 12, 12, 3072},
+constexpr Size named_sizes[] = {
+    {"tiny", 't', 192, 12, 3, 768},     {"small", 's', 384, 12, 6, 1536},
+    {"medium", 'm', 512, 12, 8, 2048},  {"base", 'b', 768, 12, 12, 3072},
     {"large", 'l', 1024, 24, 16, 4096}, {"huge", 'h', 1280, 32, 16, 5120},
 };
 
@@ -44,7 +44,8 @@ std::optional<int64_t> number_after(std::string_view text, std::string_view word
 
 [[noreturn]] void unknown(std::string_view name, std::string_view because) {
   fail(ErrorKind::usage, ErrorCode::usage,
-       "architecture '{}' is not known{}; known are vit_, deit_ and deit3_ with tiny, small, medium, "
+       "architecture '{}' is not known{}; known are vit_, deit_ and deit3_ with tiny, small, "
+       "medium, "
        "base, large or huge and a patch size (vit_base_patch16_224, deit_tiny_patch16_224), and "
        "torchvision's vit_b_16, vit_b_32, vit_l_16, vit_l_32, vit_h_14",
        printable(name), because);
@@ -79,7 +80,7 @@ bool read_word(std::string_view word, ViTFacts& facts, bool& clip) {
 
 // Widths whose number of heads is a convention that the published models share.
 std::optional<int64_t> usual_heads(int64_t width) {
-  for (const Size& size : sizes)
+  for (const Size& size : named_sizes)
     if (size.width == width) return size.heads;
   return {};
 }
@@ -107,8 +108,8 @@ int64_t positions_of(const Checkpoint& checkpoint, const ViTLayout& layout, cons
 }
 
 // The grid of the stored position embedding. Sizes that a source states come first, where they fit;
-// then the square that `c` already holds. timm resamples while loading, so its stated size may differ
-// from the stored grid; elsewhere the difference is left for binding to report.
+// then the square that `c` already holds. timm resamples while loading, so its stated size may
+// differ from the stored grid; elsewhere the difference is left for binding to report.
 void place_grid(const Checkpoint& checkpoint, const ViTLayout& layout, const ViTFacts& facts,
                 ViTConfig& c) {
   const int64_t rows = positions_of(checkpoint, layout, c);
@@ -134,10 +135,11 @@ void settle_heads(const Checkpoint& checkpoint, const ViTFacts& facts, ViTConfig
   if (facts.heads) return;
   const auto heads = usual_heads(c.width);
   if (!heads)
-    fail(ErrorKind::usage, ErrorCode::usage,
-         "{}: the number of attention heads is not in the tensors, and a width of {} is not a usual "
-         "one; give --arch NAME or a config.json with num_attention_heads",
-         checkpoint.name(), c.width);
+    fail(
+        ErrorKind::usage, ErrorCode::usage,
+        "{}: the number of attention heads is not in the tensors, and a width of {} is not a usual "
+        "one; give --arch NAME or a config.json with num_attention_heads",
+        checkpoint.name(), c.width);
   c.heads = *heads;
 }
 
@@ -164,8 +166,8 @@ ViTFacts vit_facts_from_name(std::string_view architecture) {
   const auto named = [&](const Size& s) {
     return words[1] == s.name || (words[1].size() == 1 && words[1][0] == s.letter);
   };
-  const auto size = std::find_if(std::begin(sizes), std::end(sizes), named);
-  if (size == std::end(sizes)) unknown(architecture, "");
+  const auto size = std::find_if(std::begin(named_sizes), std::end(named_sizes), named);
+  if (size == std::end(named_sizes)) unknown(architecture, "");
   set_size(*size, facts);
   facts.norm_epsilon = 1e-6;
   facts.activation = ViTConfig::Activation::gelu;
@@ -189,8 +191,7 @@ ViTSizes resolve_vit_sizes(const Checkpoint& checkpoint, const ViTLayout& layout
                            const std::optional<ImageSize>& image_size) {
   const ViTFacts facts = known.value_or(ViTFacts{});
   ViTConfig c = vit_config_of_shapes(checkpoint, layout);
-  const bool hugging_face =
-      layout.names == ViTNames::hf_v4 || layout.names == ViTNames::hf_v5;
+  const bool hugging_face = layout.names == ViTNames::hf_v4 || layout.names == ViTNames::hf_v5;
   c.norm_epsilon = real(hugging_face ? 1e-12 : 1e-6);
   if (c.pre_norm && !facts.activation)
     fail(ErrorKind::usage, ErrorCode::usage,

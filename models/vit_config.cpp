@@ -72,11 +72,11 @@ std::optional<Pooling> timm_pooling(const JsonObject& config) {
 // Arguments that do not change what a trained model computes, or that its tensors show.
 bool is_harmless_argument(std::string_view key) {
   constexpr std::string_view harmless[] = {
-      "drop_rate",       "pos_drop_rate",   "patch_drop_rate", "proj_drop_rate", "attn_drop_rate",
-      "drop_path_rate",  "weight_init",     "dynamic_img_size", "fix_init",      "init_values",
-      "qkv_bias",        "class_token",     "pre_norm",         "fc_norm",       "num_classes",
-      "strict_img_size", "reg_tokens",      "img_size",         "patch_size",    "in_chans",
-      "embed_dim",       "depth",           "num_heads",        "mlp_ratio",     "global_pool",
+      "drop_rate",       "pos_drop_rate", "patch_drop_rate",  "proj_drop_rate", "attn_drop_rate",
+      "drop_path_rate",  "weight_init",   "dynamic_img_size", "fix_init",       "init_values",
+      "qkv_bias",        "class_token",   "pre_norm",         "fc_norm",        "num_classes",
+      "strict_img_size", "reg_tokens",    "img_size",         "patch_size",     "in_chans",
+      "embed_dim",       "depth",         "num_heads",        "mlp_ratio",      "global_pool",
       "no_embed_class",  "act_layer",
   };
   return std::find(std::begin(harmless), std::end(harmless), key) != std::end(harmless);
@@ -158,8 +158,7 @@ ViTFacts vit_facts_from_timm(const JsonObject& config) {
     facts.classes = classes;
   if (const auto pool = timm_pooling(config)) facts.pooling = pool;
   if (const auto args = config.object("model_args")) read_model_args(*args, facts);
-  if (facts.mlp_ratio && facts.width)
-    facts.mlp = int64_t(double(*facts.width) * *facts.mlp_ratio);
+  if (facts.mlp_ratio && facts.width) facts.mlp = int64_t(double(*facts.width) * *facts.mlp_ratio);
   return facts;
 }
 
@@ -195,8 +194,10 @@ void check_vit_config(const ViTConfig& c, const std::string& where) {
     fail(ErrorKind::file, ErrorCode::format, "{}: epsilon {} does not lie between 0 and 1", where,
          double(c.norm_epsilon));
   if (c.pooling == Pooling::token && !c.class_token)
-    unsupported("{}: no class token, and no norm after a mean (fc_norm): what the head reads is not "
-                "known", where);
+    unsupported(
+        "{}: no class token, and no norm after a mean (fc_norm): what the head reads is not "
+        "known",
+        where);
   if (c.pooling == Pooling::mean && c.distilled)
     unsupported("{}: a distillation token with mean pooling is not supported", where);
   vit_parameter_count(c);

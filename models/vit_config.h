@@ -1,5 +1,5 @@
-// What is known about a vision transformer besides its tensors: from a config.json, or from the name
-// of an architecture; and how that and the tensors' shapes become one ViTConfig.
+// What is known about a vision transformer besides its tensors: from a config.json, or from the
+// name of an architecture; and how that and the tensors' shapes become one ViTConfig.
 #pragma once
 
 #include <array>
@@ -48,7 +48,8 @@ ViTSizes resolve_vit_sizes(const Checkpoint& checkpoint, const ViTLayout& layout
 // begins the message.
 void check_vit_config(const ViTConfig& config, const std::string& where);
 
-// --- position embeddings for another image size ---------------------------------------------------
+// --- position embeddings for another image size
+// ---------------------------------------------------
 
 // How the programs that trained a model resample its position embedding.
 enum class PositionKernel : uint8_t {

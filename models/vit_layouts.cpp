@@ -49,8 +49,8 @@ constexpr Signature signatures[] = {
 
 constexpr int64_t max_registers = 65536;
 
-constexpr std::array wrappers{"module.", "_orig_mod.", "timm_model.", "model.", "backbone.",
-                              "encoder."};
+constexpr std::array wrappers{"module.", "_orig_mod.", "timm_model.",
+                              "model.",  "backbone.",  "encoder."};
 
 const Signature* recognise(const Checkpoint& checkpoint) {
   for (const Signature& s : signatures)
@@ -76,8 +76,8 @@ class ShapeReader {
       fail(ErrorKind::name, ErrorCode::keys, "{}: tensor '{}' is missing", checkpoint_.name(),
            stored);
     if (t->shape.size() != rank)
-      fail_shape("{}: '{}' is {} in the checkpoint, {} dimensions are expected",
-                 checkpoint_.name(), stored, shape_text(t->shape), rank);
+      fail_shape("{}: '{}' is {} in the checkpoint, {} dimensions are expected", checkpoint_.name(),
+                 stored, shape_text(t->shape), rank);
     return t->shape;
   }
 
@@ -113,10 +113,14 @@ int64_t root_of_square(int64_t n) {
 std::string describe(const ViTLayout& layout) {
   const char* model = layout.prefix == "deit." ? "DeiT" : "ViT";
   switch (layout.names) {
-    case ViTNames::timm: return "timm ViT";
-    case ViTNames::hf_v4: return fmt::format("Hugging Face {}, version 4 names", model);
-    case ViTNames::hf_v5: return fmt::format("Hugging Face {}, version 5 names", model);
-    case ViTNames::torchvision: return "torchvision ViT";
+    case ViTNames::timm:
+      return "timm ViT";
+    case ViTNames::hf_v4:
+      return fmt::format("Hugging Face {}, version 4 names", model);
+    case ViTNames::hf_v5:
+      return fmt::format("Hugging Face {}, version 5 names", model);
+    case ViTNames::torchvision:
+      return "torchvision ViT";
   }
   return "ViT";
 }
@@ -129,8 +133,9 @@ ViTLayout detect_vit_layout(Checkpoint& checkpoint) {
       break;
     found = recognise(checkpoint);
   }
-  constexpr const char* supported = "supported are ViT and DeiT classifiers as saved by timm, "
-                                    "Hugging Face and torchvision";
+  constexpr const char* supported =
+      "supported are ViT and DeiT classifiers as saved by timm, "
+      "Hugging Face and torchvision";
   if (!found)
     fail(ErrorKind::unsupported, ErrorCode::unsupported,
          "{}: the names of its {} tensors fit no known architecture; {}", checkpoint.name(),

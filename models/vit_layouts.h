@@ -22,13 +22,14 @@ struct ViTLayout {
 };
 std::string describe(const ViTLayout& layout);  // "Hugging Face DeiT, version 4 names"
 
-// Recognises the layout by its keys. Where none fits, a wrapper prefix that every key has is removed
-// and the keys are tried again. Checkpoints of other architectures are unsupported errors that name
-// them.
+// Recognises the layout by its keys. Where none fits, a wrapper prefix that every key has is
+// removed and the keys are tried again. Checkpoints of other architectures are unsupported errors
+// that name them.
 ViTLayout detect_vit_layout(Checkpoint& checkpoint);
 
-// Sizes and variants that names and shapes decide. Heads, epsilon, activation and the image's aspect
-// are not among them; the image is given the square that fits the position embedding, or 0 x 0.
+// Sizes and variants that names and shapes decide. Heads, epsilon, activation and the image's
+// aspect are not among them; the image is given the square that fits the position embedding, or 0 x
+// 0.
 ViTConfig vit_config_of_shapes(const Checkpoint& checkpoint, const ViTLayout& layout);
 
 // Every weight that `build_vit` reads, by name.

@@ -161,8 +161,7 @@ std::map<std::string, Shape> required_vit_weights(const ViTConfig& c) {
   if (c.registers > 0) r.tensor("embed.registers", {1, c.registers, c.width});
   r.tensor("embed.pos", {1, positions, c.width});
   if (c.pre_norm) r.norm("norm_pre", c.width);
-  for (int64_t i = 0; i < c.depth; ++i)
-    require_block(r, c, "blocks." + std::to_string(i) + ".");
+  for (int64_t i = 0; i < c.depth; ++i) require_block(r, c, "blocks." + std::to_string(i) + ".");
   r.norm("norm", c.width);
   r.linear("head", c.classes, c.width);
   if (c.distilled) r.linear("head_dist", c.classes, c.width);
@@ -173,12 +172,21 @@ NameMap vit_name_map(const ViTLayout& layout, const ViTConfig& config, std::stri
   NameMap map;
   map.source = std::move(source);
   switch (layout.names) {
-    case ViTNames::timm: timm_names(map, config); break;
-    case ViTNames::hf_v4: hugging_face_names(map, config, layout.prefix, false); break;
-    case ViTNames::hf_v5: hugging_face_names(map, config, layout.prefix, true); break;
-    case ViTNames::torchvision: torchvision_names(map, config); break;
+    case ViTNames::timm:
+      timm_names(map, config);
+      break;
+    case ViTNames::hf_v4:
+      hugging_face_names(map, config, layout.prefix, false);
+      break;
+    case ViTNames::hf_v5:
+      hugging_face_names(map, config, layout.prefix, true);
+      break;
+    case ViTNames::torchvision:
+      torchvision_names(map, config);
+      break;
   }
-  map.rules.push_back({.pattern = "{rest}.num_batches_tracked", .canonical = "", .skip = "a buffer"});
+  map.rules.push_back(
+      {.pattern = "{rest}.num_batches_tracked", .canonical = "", .skip = "a buffer"});
   return map;
 }
 

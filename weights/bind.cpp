@@ -25,7 +25,10 @@ class Binder {
  public:
   Binder(const Checkpoint& checkpoint, const std::map<std::string, Shape>& required,
          const NameMap& map, const BindOptions& options, Account& account)
-      : checkpoint_(checkpoint), required_(required), map_(map), options_(options),
+      : checkpoint_(checkpoint),
+        required_(required),
+        map_(map),
+        options_(options),
         account_(account) {}
 
   Weights run() {
@@ -34,7 +37,8 @@ class Binder {
     report();
     Weights weights;
     for (const auto& [tensor, bindings] : bindings_) read(*tensor, bindings, weights);
-    for (const auto& [name, tensor] : weights.tensors) account_.parameters += tensor.shape().count();
+    for (const auto& [name, tensor] : weights.tensors)
+      account_.parameters += tensor.shape().count();
     std::sort(account_.bound.begin(), account_.bound.end(),
               [](const auto& a, const auto& b) { return a.canonical < b.canonical; });
     weights.digest = weights_digest(weights.tensors);
@@ -106,8 +110,9 @@ class Binder {
   void check(const CheckpointTensor& t, const Binding& b) {
     const Shape want = stored_shape(*b.rule, b.shape);
     if (!std::equal(want.begin(), want.end(), t.shape.begin(), t.shape.end()))
-      misshapen_.push_back(fmt::format("'{}' is {} in the checkpoint, {} in {}", printable(t.stored),
-                                       shape_text(t.shape), to_string(want), map_.source));
+      misshapen_.push_back(fmt::format("'{}' is {} in the checkpoint, {} in {}",
+                                       printable(t.stored), shape_text(t.shape), to_string(want),
+                                       map_.source));
     else if (!is_weight_dtype(t.dtype))
       problems_.push_back(fmt::format("'{}' has dtype '{}' (weights may be F64, F32, F16, BF16)",
                                       printable(t.stored), name_of(t.dtype)));
@@ -136,9 +141,8 @@ class Binder {
       std::vector<std::string> shown;
       for (size_t i = 0; i < missing_.size(); ++i)
         shown.push_back(fmt::format("'{}' {}", missing_[i], missing_shapes_[i]));
-      std::string text = fmt::format("{} missing: {}",
-                                     counted(shown.size(), "tensor is", "tensors are"),
-                                     first_ten(shown));
+      std::string text = fmt::format(
+          "{} missing: {}", counted(shown.size(), "tensor is", "tensors are"), first_ten(shown));
       if (const std::string near = nearest_unused(); !near.empty())
         text += fmt::format("; nearest name in the file: '{}'", printable(near));
       parts.push_back(text);
@@ -149,10 +153,10 @@ class Binder {
     std::vector<std::string> names;
     for (const CheckpointTensor* t : unexpected_) names.push_back(t->stored);
     if (refuse)
-      parts.push_back(fmt::format("{} inside layers that this architecture knows but not with these "
-                                  "tensors: {}; this is another architecture",
-                                  counted(names.size(), "tensor lies", "tensors lie"),
-                                  listing(names)));
+      parts.push_back(
+          fmt::format("{} inside layers that this architecture knows but not with these "
+                      "tensors: {}; this is another architecture",
+                      counted(names.size(), "tensor lies", "tensors lie"), listing(names)));
     if (!parts.empty()) {
       const bool shapes_only = !misshapen_.empty() && parts.size() == 1;
       fail(shapes_only ? ErrorKind::shape : ErrorKind::name,

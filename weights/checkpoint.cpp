@@ -87,8 +87,7 @@ ShardIndex parse_shard_index(std::string_view json, const std::string& file) {
     fail(ErrorKind::file, ErrorCode::limit, "{}: {} shards, the limit is {}", file,
          index.shards.size(), max_shards);
   if (const auto metadata = top.object("metadata"))
-    index.total_size =
-        metadata->integer("total_size", 0, std::numeric_limits<int64_t>::max());
+    index.total_size = metadata->integer("total_size", 0, std::numeric_limits<int64_t>::max());
   return index;
 }
 
@@ -122,8 +121,8 @@ Checkpoint Checkpoint::of(SafetensorsFile file) {
 void Checkpoint::add_file(SafetensorsFile file) {
   const auto& entries = file.entries();
   for (size_t i = 0; i < entries.size(); ++i)
-    tensors_.push_back({entries[i].name, entries[i].name, entries[i].dtype, entries[i].shape,
-                        files_.size(), i});
+    tensors_.push_back(
+        {entries[i].name, entries[i].name, entries[i].dtype, entries[i].shape, files_.size(), i});
   if (files_.size() >= max_open_files) file.release();
   files_.push_back(std::move(file));
 }
@@ -161,8 +160,10 @@ void Checkpoint::open_shards(const fs::path& path) {
   std::vector<std::string> unmapped;
   for (const CheckpointTensor& t : tensors_) {
     const TensorEntry& e = files_[t.file].entries()[t.entry];
-    if (mapped(t)) total += e.end - e.begin;
-    else unmapped.push_back(t.name);
+    if (mapped(t))
+      total += e.end - e.begin;
+    else
+      unmapped.push_back(t.name);
   }
   if (index.total_size && uint64_t(*index.total_size) != total)
     fail(ErrorKind::file, ErrorCode::format,

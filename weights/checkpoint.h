@@ -1,5 +1,5 @@
-// A checkpoint: one safetensors file, or a folder with one, or a folder whose tensors are spread over
-// several files by an index.
+// A checkpoint: one safetensors file, or a folder with one, or a folder whose tensors are spread
+// over several files by an index.
 #pragma once
 
 #include <filesystem>
@@ -35,9 +35,9 @@ class Checkpoint {
   static Checkpoint open(const std::filesystem::path& path);
   static Checkpoint of(SafetensorsFile file);
 
-  const std::string& name() const { return name_; }             // for messages
+  const std::string& name() const { return name_; }                          // for messages
   const std::vector<CheckpointTensor>& tensors() const { return tensors_; }  // sorted by name
-  const CheckpointTensor* find(std::string_view tensor) const;  // null when absent
+  const CheckpointTensor* find(std::string_view tensor) const;               // null when absent
   Tensor read(const CheckpointTensor& tensor, Narrowing* lost = nullptr) const;
   // Where config.json and its companions are: the folder given, or nothing for a single file.
   const std::optional<std::filesystem::path>& folder() const { return folder_; }

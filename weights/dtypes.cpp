@@ -19,10 +19,11 @@ struct Row {
 };
 // In the order of the enumerators.
 constexpr std::array<Row, 22> rows{{
-    {"BOOL", 8}, {"U8", 8}, {"I8", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},
-    {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64},
-    {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
-    {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4},
+    {"BOOL", 8},    {"U8", 8},      {"I8", 8},          {"I16", 16},        {"U16", 16},
+    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
+    {"C64", 64},    {"F64", 64},    {"I64", 64},        {"U64", 64},        {"F8_E4M3", 8},
+    {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"F6_E2M3", 6},
+    {"F6_E3M2", 6}, {"F4", 4},
 }};
 static_assert(rows[size_t(StoredDtype::f4)].name == "F4");
 
@@ -47,7 +48,8 @@ void write_each(std::span<const real> from, std::span<uint8_t> to, F convert) {
 
 float narrow(double value, Narrowing& lost) {
   // The compiler's conversion rounds to nearest even; NaN gets one pattern here.
-  if (std::isnan(value)) return std::copysign(std::numeric_limits<float>::quiet_NaN(), float(value));
+  if (std::isnan(value))
+    return std::copysign(std::numeric_limits<float>::quiet_NaN(), float(value));
   const auto result = static_cast<float>(value);
   lost.count(value, double(result));
   return result;
@@ -88,8 +90,10 @@ void to_reals(StoredDtype dtype, std::span<const uint8_t> bytes, std::span<real>
           bytes, to, [](uint16_t v) { return real(std::bit_cast<float>(f32_bits_of_bf16(v))); });
     case StoredDtype::f64:
       return read_each<double>(bytes, to, [&](double v) {
-        if constexpr (sizeof(real) == sizeof(double)) return real(v);
-        else return real(narrow(v, lost));
+        if constexpr (sizeof(real) == sizeof(double))
+          return real(v);
+        else
+          return real(narrow(v, lost));
       });
     default:
       WHENCE_ASSERT(is_weight_dtype(dtype));
@@ -101,8 +105,10 @@ void from_reals(StoredDtype dtype, std::span<const real> from, std::span<uint8_t
   switch (dtype) {
     case StoredDtype::f32:
       return write_each<float>(from, to, [&](real v) {
-        if constexpr (sizeof(real) == sizeof(float)) return float(v);
-        else return narrow(v, lost);
+        if constexpr (sizeof(real) == sizeof(float))
+          return float(v);
+        else
+          return narrow(v, lost);
       });
     case StoredDtype::f16:
       return write_each<uint16_t>(from, to, [&](real v) {

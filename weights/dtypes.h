@@ -1,7 +1,8 @@
 // Element types of checkpoint files and the conversions between them, by bits.
 //
-//   F16  1 sign, 5 exponent (bias 15),  10 fraction   BF16  1 sign, 8 exponent (bias 127),  7 fraction
-//   F32  1 sign, 8 exponent (bias 127), 23 fraction   F64   1 sign, 11 exponent,            52 fraction
+//   F16  1 sign, 5 exponent (bias 15),  10 fraction   BF16  1 sign, 8 exponent (bias 127),  7
+//   fraction F32  1 sign, 8 exponent (bias 127), 23 fraction   F64   1 sign, 11 exponent, 52
+//   fraction
 #pragma once
 
 #include <bit>
@@ -16,8 +17,28 @@
 namespace whence {
 
 enum class StoredDtype : uint8_t {
-  boolean, u8, i8, i16, u16, f16, bf16, i32, u32, f32, c64, f64, i64, u64,
-  f8_e4m3, f8_e5m2, f8_e8m0, f8_e4m3fnuz, f8_e5m2fnuz, f6_e2m3, f6_e3m2, f4,
+  boolean,
+  u8,
+  i8,
+  i16,
+  u16,
+  f16,
+  bf16,
+  i32,
+  u32,
+  f32,
+  c64,
+  f64,
+  i64,
+  u64,
+  f8_e4m3,
+  f8_e5m2,
+  f8_e8m0,
+  f8_e4m3fnuz,
+  f8_e5m2fnuz,
+  f6_e2m3,
+  f6_e3m2,
+  f4,
 };
 std::optional<StoredDtype> stored_dtype(std::string_view name);  // nothing for an unknown name
 std::string_view name_of(StoredDtype dtype);                     // "BF16"

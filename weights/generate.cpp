@@ -22,8 +22,8 @@ uint64_t mixed(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// Mean 0, variance 1, within 3.5 deviations: the sum of four uniform numbers, which needs no function
-// that libraries round differently.
+// Mean 0, variance 1, within 3.5 deviations: the sum of four uniform numbers, which needs no
+// function that libraries round differently.
 double bell(uint64_t stream, uint64_t index) {
   double sum = 0;
   for (uint64_t k = 0; k < 4; ++k)
@@ -74,7 +74,8 @@ void write_shards(const std::filesystem::path& folder, std::vector<OutputTensor>
   Json map = Json::object();
   uint64_t done = 0;
   for (OutputTensor& t : tensors) {
-    const auto k = size_t(std::min<uint64_t>(done * uint64_t(shards) / total, uint64_t(shards - 1)));
+    const auto k =
+        size_t(std::min<uint64_t>(done * uint64_t(shards) / total, uint64_t(shards - 1)));
     done += t.bytes.size();
     map[t.name] = name(int(k));
     files[k].push_back(std::move(t));

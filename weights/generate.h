@@ -19,13 +19,13 @@ Weights random_vit_weights(const ViTConfig& config, uint64_t seed);
 
 struct WriteOptions {
   StoredDtype dtype = StoredDtype::f32;
-  int shards = 1;      // over 1: as many files and an index
-  bool config = true;  // config.json
+  int shards = 1;                             // over 1: as many files and an index
+  bool config = true;                         // config.json
   std::vector<std::string> labels = {};       // in config.json
   std::optional<Preprocess> preprocess = {};  // in config.json (timm) or preprocessor_config.json
 };
-// Tensors as `layout` stores them: fused, reshaped, named. A weight or variant that the layout cannot
-// express is a usage error.
+// Tensors as `layout` stores them: fused, reshaped, named. A weight or variant that the layout
+// cannot express is a usage error.
 std::vector<OutputTensor> vit_checkpoint_tensors(const ViTConfig& config, const Weights& weights,
                                                  const ViTLayout& layout,
                                                  StoredDtype dtype = StoredDtype::f32);

@@ -10,34 +10,50 @@ namespace {
 
 const char* activation_name(ViTConfig::Activation a, bool timm) {
   switch (a) {
-    case ViTConfig::Activation::gelu: return "gelu";
-    case ViTConfig::Activation::gelu_tanh: return timm ? "gelu_tanh" : "gelu_pytorch_tanh";
-    case ViTConfig::Activation::gelu_quick: return "quick_gelu";
-    case ViTConfig::Activation::relu: return "relu";
+    case ViTConfig::Activation::gelu:
+      return "gelu";
+    case ViTConfig::Activation::gelu_tanh:
+      return timm ? "gelu_tanh" : "gelu_pytorch_tanh";
+    case ViTConfig::Activation::gelu_quick:
+      return "quick_gelu";
+    case ViTConfig::Activation::relu:
+      return "relu";
   }
   return "gelu";
 }
 
 const char* filter_name(Resample filter) {
   switch (filter) {
-    case Resample::nearest: return "nearest";
-    case Resample::box: return "box";
-    case Resample::bilinear: return "bilinear";
-    case Resample::bicubic: return "bicubic";
-    case Resample::lanczos: return "lanczos";
-    case Resample::hamming: return "hamming";
+    case Resample::nearest:
+      return "nearest";
+    case Resample::box:
+      return "box";
+    case Resample::bilinear:
+      return "bilinear";
+    case Resample::bicubic:
+      return "bicubic";
+    case Resample::lanczos:
+      return "lanczos";
+    case Resample::hamming:
+      return "hamming";
   }
   return "bicubic";
 }
 
 int filter_number(Resample filter) {
   switch (filter) {
-    case Resample::nearest: return 0;
-    case Resample::lanczos: return 1;
-    case Resample::bilinear: return 2;
-    case Resample::bicubic: return 3;
-    case Resample::box: return 4;
-    case Resample::hamming: return 5;
+    case Resample::nearest:
+      return 0;
+    case Resample::lanczos:
+      return 1;
+    case Resample::bilinear:
+      return 2;
+    case Resample::bicubic:
+      return 3;
+    case Resample::box:
+      return 4;
+    case Resample::hamming:
+      return 5;
   }
   return 3;
 }
@@ -96,12 +112,13 @@ Json timm_json(const ViTConfig& c, const WriteOptions& options) {
             {"reg_tokens", c.registers},
             {"act_layer", activation_name(c.activation, true)}};
   // The name's own sizes do not count: model_args states them all.
-  Json config{{"architecture", epsilon == 1e-5 ? "vit_tiny_patch16_clip_224" : "vit_tiny_patch16_224"},
-              {"num_classes", c.classes},
-              {"num_features", c.width},
-              {"global_pool", c.pooling == ViTConfig::Pooling::mean ? "avg" : "token"},
-              {"model_args", args},
-              {"pretrained_cfg", pretrained(c, options)}};
+  Json config{
+      {"architecture", epsilon == 1e-5 ? "vit_tiny_patch16_clip_224" : "vit_tiny_patch16_224"},
+      {"num_classes", c.classes},
+      {"num_features", c.width},
+      {"global_pool", c.pooling == ViTConfig::Pooling::mean ? "avg" : "token"},
+      {"model_args", args},
+      {"pretrained_cfg", pretrained(c, options)}};
   if (!options.labels.empty()) config["label_names"] = options.labels;
   return config;
 }
@@ -155,8 +172,10 @@ Json vit_preprocess_json(const Preprocess& p) {
               {"do_normalize", true},
               {"image_mean", p.mean},
               {"image_std", p.std}};
-  if (short_side) config["size"]["shortest_edge"] = p.resize_height;
-  else config["size"] = {{"height", p.resize_height}, {"width", p.resize_width}};
+  if (short_side)
+    config["size"]["shortest_edge"] = p.resize_height;
+  else
+    config["size"] = {{"height", p.resize_height}, {"width", p.resize_width}};
   if (p.crop) config["crop_size"] = {{"height", p.crop_height}, {"width", p.crop_width}};
   return config;
 }

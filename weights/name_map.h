@@ -1,5 +1,6 @@
-// Name maps: how the tensors of a checkpoint become the weights of a graph. A map is a table; binding
-// accounts for every tensor on both sides and reports everything that does not fit in one message.
+// Name maps: how the tensors of a checkpoint become the weights of a graph. A map is a table;
+// binding accounts for every tensor on both sides and reports everything that does not fit in one
+// message.
 #pragma once
 
 #include <map>
@@ -47,7 +48,7 @@ struct Account {
   std::vector<Bound> bound;      // by canonical name
   std::vector<Skipped> skipped;  // by stored name
   std::vector<std::string> notes;
-  int64_t parameters = 0;        // elements of all bound weights
+  int64_t parameters = 0;  // elements of all bound weights
 };
 
 struct BindOptions {
@@ -63,7 +64,8 @@ Weights bind_weights(const Checkpoint& checkpoint, const std::map<std::string, S
 // 16 hex digits that depend on every name, shape and bit.
 std::string weights_digest(const std::map<std::string, Tensor>& tensors);
 
-// --- pieces, for the maps' own use and for writing checkpoints ------------------------------------
+// --- pieces, for the maps' own use and for writing checkpoints
+// ------------------------------------
 
 struct Captured {
   std::string i, rest;

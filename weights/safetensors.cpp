@@ -111,8 +111,10 @@ void SafetensorsFile::read_at(uint64_t offset, std::span<uint8_t> to) const {
   if (!source_) {
     auto again = std::make_shared<const InputFile>(path_);
     if (uint64_t(again->size()) != size_)
-      fail(ErrorKind::file, ErrorCode::io, "{}: its size changed from {} to {} bytes while it was "
-           "in use", name_, size_, again->size());
+      fail(ErrorKind::file, ErrorCode::io,
+           "{}: its size changed from {} to {} bytes while it was "
+           "in use",
+           name_, size_, again->size());
     source_ = std::move(again);
   }
   source_->read(int64_t(offset), to);
@@ -120,8 +122,9 @@ void SafetensorsFile::read_at(uint64_t offset, std::span<uint8_t> to) const {
 
 const TensorEntry* SafetensorsFile::find(std::string_view tensor) const {
   const auto& all = header_.entries;
-  const auto it = std::lower_bound(all.begin(), all.end(), tensor,
-                                   [](const TensorEntry& e, std::string_view n) { return e.name < n; });
+  const auto it =
+      std::lower_bound(all.begin(), all.end(), tensor,
+                       [](const TensorEntry& e, std::string_view n) { return e.name < n; });
   return it != all.end() && it->name == tensor ? &*it : nullptr;
 }
 

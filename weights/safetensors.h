@@ -38,7 +38,8 @@ struct SafetensorsHeader {
   std::vector<TensorEntry> entries;  // sorted by name
   std::map<std::string, std::string> metadata;
 };
-// The header of a file whose data has `data_bytes` bytes. Throws file errors that begin with `file`.
+// The header of a file whose data has `data_bytes` bytes. Throws file errors that begin with
+// `file`.
 SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_bytes,
                                            const std::string& file,
                                            const SafetensorsLimits& limits = {});

@@ -96,7 +96,8 @@ class HeaderReader {
       return true;
     }
     if (at_ == At::tensor) {
-      for (auto [bit, name] : {std::pair{Field::dtype, "dtype"}, {Field::shape, "shape"},
+      for (auto [bit, name] : {std::pair{Field::dtype, "dtype"},
+                               {Field::shape, "shape"},
                                {Field::offsets, "data_offsets"}})
         if (!(seen_ & bit)) format("{}: field '{}' is missing", tensor(), name);
       header_.entries.push_back(std::move(entry_));
@@ -135,9 +136,8 @@ class HeaderReader {
   }
   bool metadata(std::string& v) {
     if (v.size() > limits_.metadata_bytes)
-      fail(ErrorKind::file, ErrorCode::limit,
-           "{}: metadata '{}' has {} bytes, the limit is {}", file_, printable(metadata_key_),
-           v.size(), limits_.metadata_bytes);
+      fail(ErrorKind::file, ErrorCode::limit, "{}: metadata '{}' has {} bytes, the limit is {}",
+           file_, printable(metadata_key_), v.size(), limits_.metadata_bytes);
     header_.metadata[metadata_key_] = std::move(v);
     return true;
   }
@@ -149,7 +149,9 @@ class HeaderReader {
   }
   bool unexpected(const char* found) {
     switch (at_) {
-      case At::start: format("header is {}, an object is expected", found); break;
+      case At::start:
+        format("header is {}, an object is expected", found);
+        break;
       case At::metadata:
         format("metadata '{}' is {}, a string is expected", printable(metadata_key_), found);
         break;
@@ -159,7 +161,9 @@ class HeaderReader {
         break;
       case At::tensor:
         format("{}: field '{}' is {}, {} is expected", tensor(),
-               field_ == Field::dtype ? "dtype" : field_ == Field::shape ? "shape" : "data_offsets",
+               field_ == Field::dtype   ? "dtype"
+               : field_ == Field::shape ? "shape"
+                                        : "data_offsets",
                found, field_ == Field::dtype ? "a string" : "a list of numbers");
         break;
       default:

@@ -11,6 +11,7 @@
 #include "kernels/cpu/scratch.h"
 
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 
 // Multiply-adds of a score map that are worth a thread.
 inline constexpr int64_t attention_work_per_thread = 1 << 17;
@@ -59,8 +60,8 @@ inline void probabilities(const Left& q, int64_t rows, const real* keys, int64_t
   for (int64_t i = 0; i < rows; ++i) {
     real* row = p + i * map.stride;
     for (int64_t j = map.keys; j < map.cols; ++j) row[j] = lowest;
-    softmax_row(row, map.cols, scale, row);
   }
+  softmax_rows(p, rows, map.stride, map.cols, scale, p);
 }
 
 // out [B, Q, N] = mean over heads of maps that the items of a round produce. Heads are added in
@@ -129,4 +130,5 @@ inline Stream attention_stream(const Stream& s, const k::AttentionSize& z) {
   return {int(std::clamp<int64_t>(work / attention_work_per_thread, 1, std::max(s.threads, 1)))};
 }
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu

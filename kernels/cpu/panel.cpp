@@ -5,6 +5,7 @@
 #include "kernels/cpu/transpose.h"
 
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 namespace {
 
 // `lanes` columns (fewer: the rest become zero) of b with adjacent summed elements.
@@ -85,4 +86,5 @@ void multiply(const Left& a, int64_t rows, const real* panels, int64_t n, int64_
   }
 }
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu

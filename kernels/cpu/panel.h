@@ -6,6 +6,7 @@
 #include "kernels/cpu/tile.h"
 
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 
 // panel[x * panel_width + j] = b[j * stride_n + x * stride_k] for j < width, x < sums; columns from
 // `width` to panel_width are zero.
@@ -28,4 +29,5 @@ inline void pack_panels(const real* b, int64_t n, int64_t sums, int64_t stride_n
 void multiply(const Left& a, int64_t rows, const real* panels, int64_t n, int64_t sums, real* c,
               int64_t c_stride, bool add);
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu

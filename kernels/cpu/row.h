@@ -2,11 +2,13 @@
 // of a sum is a function of the row's length alone.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 
 #include "kernels/cpu/vec_math.h"
 
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 
 // Joins vectors of a row by add(sum, i, n): four sums take turns while four whole vectors are left,
 // as one chain of additions would wait for its own results; the first takes the rest, the second the
@@ -66,17 +68,34 @@ inline Vec keep(Vec v, int64_t n) {
   return load(out);
 }
 
-// y = exp(scale (x - max x)) / sum; x may be y. A row of -inf only, or one with +inf or NaN, is NaN:
-// an element that is NaN makes the sum NaN.
-inline void softmax_row(const real* x, int64_t count, real scale, real* y) {
-  const Vec top = splat(row_max(x, count)), by = splat(scale);
-  const real sum = row_sum(count, [&](int64_t i, auto n) {
-    const Vec e = keep(exp((load(x + i, n) - top) * by), n);
-    store(y + i, e, n);
-    return e;
-  });
-  const Vec inverse = splat(1 / sum);
-  each_vec(count, [&](int64_t i, auto n) { store(y + i, load(y + i, n) * inverse, n); });
+// y = exp(scale (x - max x)) / sum for rows `stride` apart; y may be x. A row of -inf only, or one with +inf or
+// NaN, becomes NaN: an element that is NaN makes the sum NaN. Each pass goes over some rows before
+// the next one starts, so that the processor works on several rows at once instead of waiting for
+// one row's maximum and one row's sum.
+inline void softmax_rows(const real* x, int64_t rows, int64_t stride, int64_t cols, real scale,
+                         real* y) {
+  constexpr int64_t together = 8;
+  const Vec by = splat(scale);
+  for (int64_t first = 0; first < rows; first += together) {
+    const int64_t count = std::min(together, rows - first);
+    real top[together], sum[together];
+    for (int64_t r = 0; r < count; ++r) top[r] = row_max(x + (first + r) * stride, cols);
+    for (int64_t r = 0; r < count; ++r) {
+      const real* from = x + (first + r) * stride;
+      real* row = y + (first + r) * stride;
+      sum[r] = row_sum(cols, [&](int64_t i, auto n) {
+        const Vec e = keep(exp((load(from + i, n) - splat(top[r])) * by), n);
+        store(row + i, e, n);
+        return e;
+      });
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      real* row = y + (first + r) * stride;
+      const Vec inverse = splat(1 / sum[r]);
+      each_vec(cols, [&](int64_t i, auto n) { store(row + i, load(row + i, n) * inverse, n); });
+    }
+  }
 }
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu

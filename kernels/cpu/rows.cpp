@@ -94,7 +94,10 @@ void layer_norm_bwd_weight(Stream& s, const real* x, const real* dy, real eps, i
 }
 
 void softmax(Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {
-  each_row(s, rows, cols, [&](int64_t at) { softmax_row(x + at, cols, 1, y + at); });
+  if (cols <= 0) return;
+  parallel_ranges(s, rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    softmax_rows(x + begin * cols, end - begin, cols, cols, 1, y + begin * cols);
+  });
 }
 
 void softmax_bwd(Stream& s, const real* y, const real* dy, int64_t rows, int64_t cols, real* dx) {

@@ -7,6 +7,7 @@
 #include "kernels/cpu/vec.h"
 
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 
 // At least `count` reals on a cache line boundary, contents unspecified. There is one piece per
 // thread and Tag; it grows to the largest request and is kept for the thread's next kernel, so that
@@ -21,4 +22,5 @@ real* scratch(int64_t count) {
   return memory.data() + (line - address % line) % line / sizeof(real);
 }
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu

@@ -16,6 +16,7 @@
 #include "kernels/cpu/vec.h"
 
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 
 // Rows of the largest tile: accumulators, the panel's vectors and one broadcast fill the registers
 // (32 of them with AVX-512 and on 64-bit ARM, 16 otherwise).
@@ -40,30 +41,43 @@ struct Ahead {
   int64_t step = 0;
 };
 
+// f(0), ..., f(n - 1) with constant arguments: what keeps the accumulators in registers throughout,
+// where a loop over an array would pass them through memory before and after the sum.
+#define WHENCE_INLINE __attribute__((always_inline))
+template <int n, class F>
+WHENCE_INLINE inline void unrolled(F&& f) {
+  [&]<int... i>(std::integer_sequence<int, i...>) WHENCE_INLINE {
+    (f(std::integral_constant<int, i>()), ...);
+  }(std::make_integer_sequence<int, n>());
+}
+
 template <int rows, int vecs, bool rows_adjacent, bool add>
 void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_stride,
              const Ahead& next) {
-  Vec acc[rows][vecs];
-  for (int i = 0; i < rows; ++i)
-    for (int v = 0; v < vecs; ++v) acc[i][v] = add ? load(c + i * c_stride + v * lanes) : Vec{};
+  Vec acc[rows * vecs];
+  unrolled<rows * vecs>([&](auto i) WHENCE_INLINE {
+    acc[i] = add ? load(c + i / vecs * c_stride + i % vecs * lanes) : Vec{};
+  });
   const real* at = a.at;
   const int64_t step = rows_adjacent ? a.sum : a.row;
   const char* ahead = next.at;
   for (int64_t x = 0; x < sums; ++x) {
     Vec b[vecs];
-    for (int v = 0; v < vecs; ++v) b[v] = load(panel + v * lanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
+    unrolled<vecs>([&](auto v) WHENCE_INLINE { b[v] = load(panel + v * lanes); });
+    unrolled<rows>([&](auto i) WHENCE_INLINE {
       const Vec ai = splat(rows_adjacent ? at[i] : at[i * step]);
-      for (int v = 0; v < vecs; ++v) acc[i][v] = fma(ai, b[v], acc[i][v]);
-    }
+      unrolled<vecs>([&](auto v) WHENCE_INLINE {
+        acc[i * vecs + v] = fma(ai, b[v], acc[i * vecs + v]);
+      });
+    });
     __builtin_prefetch(ahead, 0, 2);
     ahead += next.step;
     panel += panel_width;
     at += rows_adjacent ? step : 1;
   }
-  for (int i = 0; i < rows; ++i)
-    for (int v = 0; v < vecs; ++v) store(c + i * c_stride + v * lanes, acc[i][v]);
+  unrolled<rows * vecs>([&](auto i) WHENCE_INLINE {
+    store(c + i / vecs * c_stride + i % vecs * lanes, acc[i]);
+  });
 }
 
 using Tile = void (*)(const Left&, const real*, int64_t, real*, int64_t,
@@ -95,4 +109,5 @@ struct Cuts {
   int64_t cut(int64_t i) const { return count * i / pieces; }
 };
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu

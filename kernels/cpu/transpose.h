@@ -4,6 +4,7 @@
 #include "kernels/cpu/vec.h"
 
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 
 // Exchanges the off-diagonal blocks of side `bit`: log2(lanes) such stages transpose lanes x lanes.
 template <int bit, int... i>
@@ -28,4 +29,5 @@ inline void transpose(Vec (&t)[lanes]) {
   if constexpr (lanes > 8) transpose_stage<8>(t);
 }
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu

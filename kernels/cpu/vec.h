@@ -4,6 +4,9 @@
 // Results round the way they are written: kernels are compiled with -ffp-contract=off and say fma
 // where they mean it. A compiler that fuses a * b + c as it likes does so in one inlined copy of a
 // loop and not in another, and an element's bits would depend on where its vector ends.
+//
+// What depends on the instruction set is in an inline namespace named after it, so that code compiled
+// for two of them (the library for this machine, a test for any) can be linked together.
 #pragma once
 
 #if defined(__AVX__)
@@ -19,7 +22,18 @@
 
 #include "whence/tensor.h"
 
+#if defined(__AVX512F__)
+#define WHENCE_ISA avx512
+#elif defined(__AVX__) && defined(__FMA__)
+#define WHENCE_ISA avx_fma
+#elif defined(__AVX__)
+#define WHENCE_ISA avx
+#else
+#define WHENCE_ISA base
+#endif
+
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 
 #if defined(__AVX512F__)
 inline constexpr int vec_bytes = 64;
@@ -36,12 +50,10 @@ typedef real Vec __attribute__((vector_size(vec_bytes)));
 typedef lane_int Bits __attribute__((vector_size(vec_bytes)));
 
 inline Vec splat(real x) { return x - Vec{}; }  // x - 0 is x, of either sign
-inline Vec load(const real* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-inline void store(real* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+// The same at any address.
+typedef real UnalignedVec __attribute__((vector_size(vec_bytes), aligned(alignof(real)), may_alias));
+inline Vec load(const real* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+inline void store(real* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 // The first `count` lanes, 0 < count < lanes; the others are `rest` (load) or left alone (store).
 // AVX-512 has masked moves; elsewhere the lanes go one by one.
 #if defined(__AVX512F__) && defined(WHENCE_F64)
@@ -147,4 +159,5 @@ inline void store(real* p, Vec v, std::integral_constant<int64_t, n>) {
   store(p, v);
 }
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu

@@ -10,6 +10,7 @@
 #include "kernels/scalar.h"
 
 namespace whence::cpu {
+inline namespace WHENCE_ISA {
 
 #ifdef WHENCE_F64
 
@@ -55,7 +56,8 @@ inline Vec scale_by_power(Vec v, Vec n) {
 #if defined(__AVX512F__)
   return _mm512_maskz_scalef_ps(__mmask16(~0), v, n);
 #else
-  const Bits power = __builtin_convertvector(n, Bits), half = power >> 1;
+  const Vec magic = splat(12582912);  // 1.5 2^23: the sum's low bits are n
+  const Bits power = bits(n + magic) - bits(magic), half = power >> 1;
   return v * from_bits((half + 127) << 23) * from_bits((power - half + 127) << 23);
 #endif
 }
@@ -130,6 +132,7 @@ inline k::Normal<Vec> normal(Vec x) {
 
 #endif
 
+}  // namespace WHENCE_ISA
 }  // namespace whence::cpu
 
 template <>

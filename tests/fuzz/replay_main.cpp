@@ -1,5 +1,5 @@
-// Runs a fuzz target on every file of the folders (or files) given, in order of their names. A crash, a
-// sanitizer report or an escaping exception is the failure.
+// Runs a fuzz target on every file of the folders (or files) given, in order of their names. A
+// crash, a sanitizer report or an escaping exception is the failure.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -28,7 +28,8 @@ std::vector<fs::path> files_of(const fs::path& place) {
 // A copy of exactly the file's size, so that the address sanitizer sees a read past its end.
 std::vector<uint8_t> bytes_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw fs::filesystem_error("cannot be opened", path, std::make_error_code(std::errc::io_error));
+  if (!in)
+    throw fs::filesystem_error("cannot be opened", path, std::make_error_code(std::errc::io_error));
   std::vector<char> text{std::istreambuf_iterator<char>(in), {}};
   return {text.begin(), text.end()};
 }

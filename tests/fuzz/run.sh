@@ -9,7 +9,7 @@ build=${2:-$root/build/fuzz}
 status=0
 printf '%-14s %12s %9s %9s\n' target executions seconds findings
 for fuzzer in "$build"/tests/fuzz/fuzz_*; do
-  [ -f "$fuzzer" ] && [ -x "$fuzzer" ] || continue
+  if [ ! -f "$fuzzer" ] || [ ! -x "$fuzzer" ]; then continue; fi
   topic=${fuzzer##*/fuzz_}
   out=$build/fuzz-out/$topic
   mkdir -p "$out/corpus" "$out/findings"

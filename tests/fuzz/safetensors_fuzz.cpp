@@ -1,5 +1,5 @@
-// Bytes as a safetensors file. What is accepted is written again and read back equal, and goes on to
-// be treated as a vision transformer: recognised, sized, bound.
+// Bytes as a safetensors file. What is accepted is written again and read back equal, and goes on
+// to be treated as a vision transformer: recognised, sized, bound.
 #include <cstring>
 
 #include "models/vit_config.h"
@@ -55,9 +55,8 @@ void load(SafetensorsFile file) {
   const ViTSizes sizes = resolve_vit_sizes(checkpoint, layout, facts, {});
   const auto required = required_vit_weights(sizes.stored);
   Account account;
-  const Weights weights =
-      bind_weights(checkpoint, required, vit_name_map(layout, sizes.stored, "the other tensors"), {},
-                   account);
+  const Weights weights = bind_weights(
+      checkpoint, required, vit_name_map(layout, sizes.stored, "the other tensors"), {}, account);
   require(weights.tensors.size() == required.size());
   require(account.parameters == vit_parameter_count(sizes.stored));
 }

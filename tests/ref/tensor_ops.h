@@ -1,5 +1,5 @@
-// Operators as plain loops in double precision over row-major arrays: what the graph's operators are tested
-// against. Nothing here shares code with the library.
+// Operators as plain loops in double precision over row-major arrays: what the graph's operators
+// are tested against. Nothing here shares code with the library.
 #pragma once
 
 #include <algorithm>
@@ -53,7 +53,8 @@ inline Array apply(const Array& x, const std::function<double(double)>& f) {
 }
 
 // NumPy's rule: axes are matched from the last one, a size of 1 repeats.
-inline Array pairwise(const Array& a, const Array& b, const std::function<double(double, double)>& f) {
+inline Array pairwise(const Array& a, const Array& b,
+                      const std::function<double(double, double)>& f) {
   const int rank = std::max(a.shape.rank(), b.shape.rank());
   Index sizes(size_t(rank), 1);
   for (int i = 1; i <= rank; ++i)
@@ -61,7 +62,8 @@ inline Array pairwise(const Array& a, const Array& b, const std::function<double
       if (i <= s->shape.rank() && s->shape[-i] != 1) sizes[size_t(rank - i)] = s->shape[-i];
   const auto pick = [&](const Array& s, const Index& at) {
     Index own;
-    for (int i = s.shape.rank(); i >= 1; --i) own.push_back(s.shape[-i] == 1 ? 0 : at[size_t(rank - i)]);
+    for (int i = s.shape.rank(); i >= 1; --i)
+      own.push_back(s.shape[-i] == 1 ? 0 : at[size_t(rank - i)]);
     return s(own);
   };
   return make(Shape(sizes), [&](const Index& at) { return f(pick(a, at), pick(b, at)); });
@@ -122,7 +124,8 @@ inline Array layer_norm(const Array& x, const Array& w, const Array& b, double e
     double mean = 0, variance = 0;
     for (size_t i = 0; i < n; ++i) mean += r[i] / double(n);
     for (size_t i = 0; i < n; ++i) variance += (r[i] - mean) * (r[i] - mean) / double(n);
-    for (size_t i = 0; i < n; ++i) r[i] = (r[i] - mean) / std::sqrt(variance + epsilon) * w.x[i] + b.x[i];
+    for (size_t i = 0; i < n; ++i)
+      r[i] = (r[i] - mean) / std::sqrt(variance + epsilon) * w.x[i] + b.x[i];
   });
 }
 
@@ -139,8 +142,8 @@ inline Array softmax(const Array& x) {
   return apply(log_softmax(x), [](double v) { return std::exp(v); });
 }
 
-// q [B,Q,W], keys [B,N,W] to [B,H,Q,N]; with scale 1 and q = dcontext, keys = v this is the gradient of the
-// context by the probabilities.
+// q [B,Q,W], keys [B,N,W] to [B,H,Q,N]; with scale 1 and q = dcontext, keys = v this is the
+// gradient of the context by the probabilities.
 inline Array head_products(const Array& q, const Array& keys, int64_t heads, double scale) {
   const int64_t d = q.shape[2] / heads;
   return make({q.shape[0], heads, q.shape[1], keys.shape[1]}, [&](const Index& at) {
@@ -166,7 +169,8 @@ inline Array attention_context(const Array& probs, const Array& v) {
 }
 
 // Mean over heads of f(probs, G), [B,Q,N].
-inline Array head_mean(const Array& probs, const Array& g, const std::function<double(double, double)>& f) {
+inline Array head_mean(const Array& probs, const Array& g,
+                       const std::function<double(double, double)>& f) {
   const int64_t heads = probs.shape[1];
   return make({probs.shape[0], probs.shape[2], probs.shape[3]}, [&](const Index& at) {
     double sum = 0;

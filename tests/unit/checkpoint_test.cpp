@@ -257,9 +257,10 @@ TEST(NameMap, refuses_with_these_words) {
   EXPECT_EQ(misshapen.code, ErrorCode::shape);
   EXPECT_EQ(bind_failure({shaped("layer.0.qk", {1, 4}, {1, 2, 3, 4}), kernel}).text,
             "'layer.0.qk' is [1, 4] in the checkpoint, [2, 2] in config.json");
-  EXPECT_EQ(bind_failure({qk, kernel, tensor("layer.0.scale", {1}), tensor("layer.1.qk", {1})}).text,
-            "2 tensors lie inside layers that this architecture knows but not with these tensors: "
-            "'layer.0.scale', 'layer.1.qk'; this is another architecture");
+  EXPECT_EQ(
+      bind_failure({qk, kernel, tensor("layer.0.scale", {1}), tensor("layer.1.qk", {1})}).text,
+      "2 tensors lie inside layers that this architecture knows but not with these tensors: "
+      "'layer.0.scale', 'layer.1.qk'; this is another architecture");
   EXPECT_EQ(bind_failure({qk, kernel, shaped("old_kernel", {2, 1, 2}, {1, 2, 3, 4})}).text,
             "tensors 'kernel' and 'old_kernel' mean the same weight");
   OutputTensor integers{"kernel", StoredDtype::i32, {2, 1, 2}, std::vector<uint8_t>(16)};
@@ -279,7 +280,8 @@ TEST(NameMap, everything_wrong_is_in_one_message) {
 }
 
 TEST(NameMap, unexpected_tensors_can_be_left_unused_on_request) {
-  const BindResult r = bound({qk, kernel, tensor("layer.0.scale", {1})}, {.allow_unexpected = true});
+  const BindResult r =
+      bound({qk, kernel, tensor("layer.0.scale", {1})}, {.allow_unexpected = true});
   ASSERT_EQ(r.account.skipped.size(), 1u);
   EXPECT_EQ(r.account.skipped[0].reason,
             "inside a layer of this architecture, left unused on request");

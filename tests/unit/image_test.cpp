@@ -93,6 +93,44 @@ TEST(Image, jpeg_put_together_by_hand_is_flat_grey) {
   }
 }
 
+// Restarts in a scan of three components count units of all three, here two across and two down.
+TEST(Image, restarts_of_interleaved_components) {
+  JpegParts p;
+  p.frame = jpeg_frame(0xC0, 8, 9, 31, {1, 0x21, 0, 2, 0x11, 0, 3, 0x11, 0});
+  p.scan = jpeg_segment(0xDA, {3, 1, 0, 2, 0, 3, 0, 0, 63, 0});
+  p.restart = jpeg_segment(0xDD, {0, 2});
+  p.data = {0x00, 0x00, 0xFF, 0xD0, 0x00, 0x00};  // four blocks of two bits a unit
+  const Image image = decode_image(p.file(), "colour.jpg");
+  EXPECT_EQ(image.width, 31);
+  EXPECT_EQ(image.height, 9);
+  EXPECT_EQ(image.rgb, Bytes(31 * 9 * 3, 128));
+  append(p.data, {0xFF, 0xD1});  // one at the very end is common
+  EXPECT_EQ(check_jpeg(p.file(), "x", {}).width, 31);
+  append(p.data, {0xFF, 0xD2});
+  EXPECT_EQ(thrown_by([&] { check_jpeg(p.file(), "x", {}); }).message,
+            "x: JPEG scan 1 has 3 restart markers, 1 expected");
+}
+
+TEST(Image, limits_can_be_lowered) {
+  const Bytes png = encode_png(noise_image(30, 20, 1));
+  ImageLimits limits;
+  limits.pixels = 599;
+  const Thrown thrown = thrown_by([&] { decode_image(png, "x", limits); });
+  EXPECT_EQ(thrown.message, "x: 30 x 20 pixels, the limit is 599 pixels");
+  EXPECT_EQ(thrown.code, ErrorCode::limit);
+  limits.pixels = 600;
+  limits.side = 29;
+  EXPECT_EQ(thrown_by([&] { decode_image(png, "x", limits); }).message,
+            "x: 30 x 20 pixels, the limit is 29 a side");
+  limits.side = 30;
+  limits.file_bytes = int64_t(png.size()) - 1;
+  EXPECT_EQ(thrown_by([&] { decode_image(png, "x", limits); }).message,
+            "x: " + std::to_string(png.size()) + " bytes, the limit is " +
+                std::to_string(png.size() - 1));
+  limits.file_bytes = int64_t(png.size());
+  EXPECT_EQ(decode_image(png, "x", limits).width, 30);
+}
+
 TEST(Image, kind_is_decided_by_content) {
   const Bytes png = encode_png(noise_image(3, 2, 1));
   EXPECT_EQ(decode_image(png, "called.jpg").rgb, noise_image(3, 2, 1).rgb);

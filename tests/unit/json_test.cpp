@@ -50,8 +50,9 @@ TEST(Json, says_what_is_wrong_and_where) {
       {"[+1]", "f: not valid JSON at byte 1: invalid literal"},
       {"[NaN]", "f: not valid JSON at byte 1: invalid literal"},
       {"['a']", "f: not valid JSON at byte 1: invalid literal"},
-      {"[\"a\n\"]", "f: not valid JSON at byte 3: invalid string: control character U+000A (LF) "
-                    "must be escaped to \\u000A or \\n"},
+      {"[\"a\n\"]",
+       "f: not valid JSON at byte 3: invalid string: control character U+000A (LF) "
+       "must be escaped to \\u000A or \\n"},
       {"[\"abc", "f: not valid JSON at byte 5: invalid string: missing closing quote"},
       {string_with_bad_byte, "f: not valid JSON at byte 3: invalid string: ill-formed UTF-8 byte"},
       {"\xEF\xBB\xBF[]", "f: not valid JSON at byte 0: it begins with a byte order mark"},

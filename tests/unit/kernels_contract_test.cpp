@@ -126,7 +126,7 @@ TEST(KernelsContract, elementwise_and_dot_products) {
 }
 
 TEST(KernelsContract, bits_do_not_depend_on_how_many_rows_or_loops_share_the_call) {
-  const int64_t I = 23, J = 50, K = 44;
+  const int64_t I = 23, J = 1100, K = 44;  // the sum is taken in several pieces
   const Contraction l = batched(2, I, J, K);
   const Reals a = noise(2 * I * J, 1), b = noise(2 * J * K, 2);
   cpu::Stream s{1};

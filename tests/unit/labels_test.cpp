@@ -25,7 +25,8 @@ std::string message(const std::function<void()>& f) {
 }
 
 Labels from_file(const std::string& content, int64_t classes) {
-  const fs::path path = fs::path(testing::TempDir()) / ("whence_labels" + std::to_string(getpid()) + ".txt");
+  const fs::path path =
+      fs::path(testing::TempDir()) / ("whence_labels" + std::to_string(getpid()) + ".txt");
   write_file_atomically(path, content);
   try {
     Labels labels = read_labels(path, classes);
@@ -170,11 +171,14 @@ TEST(PreprocessConfig, refuses_with_these_words) {
             "p: 'crop_mode' 'border' is not supported (center, squash)");
   EXPECT_EQ(message([] { timm(R"({"interpolation":"random"})"); }),
             "p: 'interpolation' 'random' is not supported");
-  EXPECT_EQ(message([] { timm("{}", {224, 384}); }),
+  EXPECT_EQ(message([] {
+              timm("{}", {224, 384});
+            }),
             "p: 'crop_mode' center is not supported for an input of 224 x 384");
   EXPECT_EQ(message([] { timm(R"({"crop_pct":0})"); }),
             "p: 'crop_pct' is 0, it must lie between 0.01 and 1");
-  EXPECT_EQ(message([] { timm(R"({"mean":[0.5,0.5]})"); }), "p: 'mean' must be a list of 3 numbers");
+  EXPECT_EQ(message([] { timm(R"({"mean":[0.5,0.5]})"); }),
+            "p: 'mean' must be a list of 3 numbers");
   EXPECT_EQ(message([] { timm(R"({"std":[0.5,0,0.5]})"); }),
             "p: 'std' is 0, it must lie between 1e-06 and 1000000");
   EXPECT_EQ(message([] { hugging_face(R"({"image_processor_type":"SamImageProcessor"})"); }),
@@ -215,7 +219,8 @@ TEST(PreprocessConfig, usual_recipes_of_published_models) {
 }
 
 TEST(PreprocessConfig, another_image_size_keeps_the_share_that_is_cropped) {
-  Preprocess p = scaled(hugging_face(R"({"image_processor_type":"DeiTImageProcessor"})"), {448, 448});
+  Preprocess p =
+      scaled(hugging_face(R"({"image_processor_type":"DeiTImageProcessor"})"), {448, 448});
   expect_sizes(p, Fit::exact, 512, 512, true, 448, 448);
   p = scaled(hugging_face(R"({"size":224})"), {320, 160});
   expect_sizes(p, Fit::exact, 320, 160, false, 0, 0);

@@ -1,10 +1,12 @@
 #include "io/npy.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <limits>
 
+#include "io/files.h"
 #include "tests/unit/io_cases.h"
 
 namespace whence::test {
@@ -79,6 +81,18 @@ TEST(Npy, values_survive_a_round_trip) {
   const std::vector<int32_t> ids{101, -1, INT32_MAX, INT32_MIN};
   const Tensor z = decode_npy(encode_npy(Tensor::of(Shape{4}, ids)), "ids.npy");
   EXPECT_TRUE(std::equal(ids.begin(), ids.end(), z.ints().begin()));
+}
+
+TEST(Npy, files_are_read_by_path) {
+  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) /
+                                     ("whence_" + std::to_string(::getpid()) + ".npy");
+  write_file_atomically(path, encode_npy(Tensor::of(Shape{2}, {1, real(-2.5)})));
+  const Tensor x = read_npy(path);
+  EXPECT_EQ(x.shape(), (Shape{2}));
+  EXPECT_EQ(x.reals()[1], real(-2.5));
+  write_file_atomically(path, "text");
+  EXPECT_EQ(thrown_by([&] { read_npy(path); }).message, path.string() + ": not a NumPy array");
+  std::filesystem::remove(path);
 }
 
 TEST(Npy, halves_are_exact) {

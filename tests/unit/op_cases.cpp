@@ -12,7 +12,9 @@ using ref::Arrays;
 using ref::Index;
 
 OpCase unary(const std::string& name, Value (*op)(Value), double (*f)(double), double spread = 2) {
-  return {name, {{{2, 3, 7}, spread}}, [op](const Values& x) { return op(x[0]); },
+  return {name,
+          {{{2, 3, 7}, spread}},
+          [op](const Values& x) { return op(x[0]); },
           [f](const Arrays& x) { return ref::apply(x[0], f); }};
 }
 
@@ -49,13 +51,15 @@ std::vector<OpCase> broadcast_cases() {
 }
 
 OpCase product(const std::string& name, const std::string& labels, Shape a, Shape b) {
-  return {"einsum_" + name, {{a}, {b}},
+  return {"einsum_" + name,
+          {{a}, {b}},
           [labels](const Values& x) { return einsum(x[0], x[1], labels); },
           [labels](const Arrays& x) { return ref::einsum(x[0], x[1], labels); }};
 }
 
 OpCase dense(const std::string& name, Shape x, int64_t outputs, bool bias) {
-  OpCase c{"linear_" + name, {{x}, {{outputs, x[-1]}}},
+  OpCase c{"linear_" + name,
+           {{x}, {{outputs, x[-1]}}},
            [bias](const Values& v) { return linear(v[0], v[1], bias ? v[2] : Value{}); },
            [bias](const Arrays& v) { return ref::linear(v[0], v[1], bias ? &v[2] : nullptr); }};
   if (bias) c.in.push_back({{outputs}});
@@ -74,12 +78,19 @@ std::vector<OpCase> elementwise_cases() {
             }),
       unary("gelu_quick", gelu_quick, [](double x) { return x / (1 + std::exp(-1.702 * x)); }),
       unary("tanh", tanh, [](double x) { return std::tanh(x); }),
-      unary("affine", [](Value x) { return affine(x, real(-1.25), real(0.5)); },
-            [](double x) { return -1.25 * x + 0.5; }),
-      unary("scale", [](Value x) { return scale(x, real(0.375)); }, [](double x) { return 0.375 * x; }),
-      {"mul_by_itself", {{{2, 5}}}, [](const Values& x) { return mul(x[0], x[0]); },
+      unary(
+          "affine", [](Value x) { return affine(x, real(-1.25), real(0.5)); },
+          [](double x) { return -1.25 * x + 0.5; }),
+      unary(
+          "scale", [](Value x) { return scale(x, real(0.375)); },
+          [](double x) { return 0.375 * x; }),
+      {"mul_by_itself",
+       {{{2, 5}}},
+       [](const Values& x) { return mul(x[0], x[0]); },
        [](const Arrays& x) { return ref::apply(x[0], [](double v) { return v * v; }); }},
-      {"sub_of_itself_scaled", {{{2, 5}}}, [](const Values& x) { return sub(x[0], scale(x[0], real(0.25))); },
+      {"sub_of_itself_scaled",
+       {{{2, 5}}},
+       [](const Values& x) { return sub(x[0], scale(x[0], real(0.25))); },
        [](const Arrays& x) { return ref::apply(x[0], [](double v) { return 0.75 * v; }); }},
   };
   for (OpCase& c : broadcast_cases()) cases.push_back(std::move(c));
@@ -111,7 +122,8 @@ std::vector<OpCase> product_cases() {
        {{{2, 3, 9}}, {{9, 9}}, {{9}}},
        [](const Values& v) { return add(v[0], gelu(linear(v[0], v[1], v[2]))); },
        [](const Arrays& v) {
-         const Array h = ref::apply(ref::linear(v[0], v[1], &v[2]), [](double x) { return x * normal_below(x); });
+         const Array h = ref::apply(ref::linear(v[0], v[1], &v[2]),
+                                    [](double x) { return x * normal_below(x); });
          return ref::pairwise(v[0], h, [](double a, double b) { return a + b; });
        }},
       {"sum_of_two_linears",
@@ -137,74 +149,121 @@ std::vector<OpCase> row_cases() {
       norm("spread", {5, 33}, 30, 0),
       norm("shifted", {3, 11}, 1, 2),
       norm("row", {9}, 1, 0),
-      {"softmax", {{{2, 3, 7}, 3}}, [](const Values& x) { return softmax(x[0]); },
+      {"softmax",
+       {{{2, 3, 7}, 3}},
+       [](const Values& x) { return softmax(x[0]); },
        [](const Arrays& x) { return ref::softmax(x[0]); }},
-      {"softmax_one_column", {{{2, 3, 1}, 3}}, [](const Values& x) { return softmax(x[0]); },
+      {"softmax_one_column",
+       {{{2, 3, 1}, 3}},
+       [](const Values& x) { return softmax(x[0]); },
        [](const Arrays& x) { return ref::softmax(x[0]); }},
-      {"log_softmax", {{{2, 3, 7}, 3}}, [](const Values& x) { return log_softmax(x[0]); },
+      {"log_softmax",
+       {{{2, 3, 7}, 3}},
+       [](const Values& x) { return log_softmax(x[0]); },
        [](const Arrays& x) { return ref::log_softmax(x[0]); }},
-      {"softmax_of_a_row", {{{19}, 3}}, [](const Values& x) { return softmax(x[0]); },
+      {"softmax_of_a_row",
+       {{{19}, 3}},
+       [](const Values& x) { return softmax(x[0]); },
        [](const Arrays& x) { return ref::softmax(x[0]); }},
-      {"cross_entropy", {{{3, 7}, 2}, {{3, 7}, 0.2, 0.4}},
+      {"cross_entropy",
+       {{{3, 7}, 2}, {{3, 7}, 0.2, 0.4}},
        [](const Values& x) { return cross_entropy(x[0], x[1]); },
        [](const Arrays& x) {
-         const Array terms = ref::pairwise(ref::log_softmax(x[0]), x[1], [](double a, double b) { return -a * b; });
+         const Array terms =
+             ref::pairwise(ref::log_softmax(x[0]), x[1], [](double a, double b) { return -a * b; });
          return ref::reduce(terms, {1}, false);
        }},
   };
 }
 
 std::vector<OpCase> shape_cases() {
-  const auto moved = [](const std::string& name, Shape in, std::function<Value(Value)> op, Shape out,
-                        std::function<double(const Array&, const Index&)> element) {
-    return OpCase{name, {{in}}, [op](const Values& x) { return op(x[0]); },
+  const auto moved = [](const std::string& name, Shape in, std::function<Value(Value)> op,
+                        Shape out, std::function<double(const Array&, const Index&)> element) {
+    return OpCase{name,
+                  {{in}},
+                  [op](const Values& x) { return op(x[0]); },
                   [out, element](const Arrays& x) {
                     return ref::make(out, [&](const Index& at) { return element(x[0], at); });
                   }};
   };
   const auto reduced = [](const std::string& name, Shape in, std::vector<int> axes, bool average) {
-    return OpCase{name, {{in}},
+    return OpCase{name,
+                  {{in}},
                   [=](const Values& x) { return average ? mean(x[0], axes) : sum(x[0], axes); },
                   [=](const Arrays& x) { return ref::reduce(x[0], axes, average); }};
   };
   return {
-      moved("reshape", {2, 3, 5}, [](Value x) { return reshape(x, {5, 6}); }, {5, 6},
-            [](const Array& x, const Index& i) { return x.x[size_t(i[0] * 6 + i[1])]; }),
-      moved("slice_outer", {4, 3, 5}, [](Value x) { return slice(x, 0, 1, 3); }, {2, 3, 5},
-            [](const Array& x, const Index& i) { return x({i[0] + 1, i[1], i[2]}); }),
-      moved("slice_rows", {2, 5, 3}, [](Value x) { return slice(x, 1, 2, 4); }, {2, 2, 3},
-            [](const Array& x, const Index& i) { return x({i[0], i[1] + 2, i[2]}); }),
-      moved("slice_last", {2, 3, 5}, [](Value x) { return slice(x, -1, 0, 4); }, {2, 3, 4},
-            [](const Array& x, const Index& i) { return x(i); }),
-      moved("pad_rows", {2, 2, 3}, [](Value x) { return pad(x, 1, 1, 4); }, {2, 4, 3},
-            [](const Array& x, const Index& i) {
-              return i[1] < 1 || i[1] > 2 ? 0 : x({i[0], i[1] - 1, i[2]});
-            }),
-      moved("pad_last", {2, 3}, [](Value x) { return pad(x, -1, 2, 6); }, {2, 6},
-            [](const Array& x, const Index& i) { return i[1] < 2 || i[1] > 4 ? 0 : x({i[0], i[1] - 2}); }),
-      moved("expand", {2, 1, 3, 1}, [](Value x) { return expand(x, {2, 4, 3, 5}); }, {2, 4, 3, 5},
-            [](const Array& x, const Index& i) { return x({i[0], 0, i[2], 0}); }),
-      moved("row", {2, 5, 3}, [](Value x) { return row(x, 3); }, {2, 3},
-            [](const Array& x, const Index& i) { return x({i[0], 3, i[1]}); }),
-      moved("patchify", {2, 3, 6, 4}, [](Value x) { return patchify(x, 2); }, {2, 6, 12},
-            [](const Array& x, const Index& i) {
-              const int64_t p = i[1], c = i[2] / 4, y = i[2] % 4 / 2, z = i[2] % 2;
-              return x({i[0], c, p / 2 * 2 + y, p % 2 * 2 + z});
-            }),
+      moved(
+          "reshape", {2, 3, 5},
+          [](Value x) {
+            return reshape(x, {5, 6});
+          },
+          {5, 6}, [](const Array& x, const Index& i) { return x.x[size_t(i[0] * 6 + i[1])]; }),
+      moved(
+          "slice_outer", {4, 3, 5}, [](Value x) { return slice(x, 0, 1, 3); }, {2, 3, 5},
+          [](const Array& x, const Index& i) {
+            return x({i[0] + 1, i[1], i[2]});
+          }),
+      moved(
+          "slice_rows", {2, 5, 3}, [](Value x) { return slice(x, 1, 2, 4); }, {2, 2, 3},
+          [](const Array& x, const Index& i) {
+            return x({i[0], i[1] + 2, i[2]});
+          }),
+      moved(
+          "slice_last", {2, 3, 5}, [](Value x) { return slice(x, -1, 0, 4); }, {2, 3, 4},
+          [](const Array& x, const Index& i) { return x(i); }),
+      moved(
+          "pad_rows", {2, 2, 3}, [](Value x) { return pad(x, 1, 1, 4); }, {2, 4, 3},
+          [](const Array& x, const Index& i) {
+            return i[1] < 1 || i[1] > 2 ? 0 : x({i[0], i[1] - 1, i[2]});
+          }),
+      moved(
+          "pad_last", {2, 3}, [](Value x) { return pad(x, -1, 2, 6); }, {2, 6},
+          [](const Array& x, const Index& i) {
+            return i[1] < 2 || i[1] > 4 ? 0 : x({i[0], i[1] - 2});
+          }),
+      moved(
+          "expand", {2, 1, 3, 1},
+          [](Value x) {
+            return expand(x, {2, 4, 3, 5});
+          },
+          {2, 4, 3, 5},
+          [](const Array& x, const Index& i) {
+            return x({i[0], 0, i[2], 0});
+          }),
+      moved(
+          "row", {2, 5, 3}, [](Value x) { return row(x, 3); }, {2, 3},
+          [](const Array& x, const Index& i) {
+            return x({i[0], 3, i[1]});
+          }),
+      moved(
+          "patchify", {2, 3, 6, 4}, [](Value x) { return patchify(x, 2); }, {2, 6, 12},
+          [](const Array& x, const Index& i) {
+            const int64_t p = i[1], c = i[2] / 4, y = i[2] % 4 / 2, z = i[2] % 2;
+            return x({i[0], c, p / 2 * 2 + y, p % 2 * 2 + z});
+          }),
       reduced("sum_last", {2, 3, 37}, {2}, false),
       reduced("sum_outer", {5, 3, 2}, {0}, false),
       reduced("sum_apart", {2, 3, 4, 5, 3}, {1, 3}, false),
       reduced("mean_rows", {2, 7, 3}, {1}, true),
       reduced("mean_all", {3, 5}, {0, 1}, true),
-      {"concat_rows", {{{2, 3, 4}}, {{2, 1, 4}}, {{2, 2, 4}}},
-       [](const Values& x) { return concat({x[0], x[1], x[2]}, 1); },
+      {"concat_rows",
+       {{{2, 3, 4}}, {{2, 1, 4}}, {{2, 2, 4}}},
+       [](const Values& x) {
+         return concat({x[0], x[1], x[2]}, 1);
+       },
        [](const Arrays& x) {
          return ref::make({2, 6, 4}, [&](const Index& i) {
-           return i[1] < 3 ? x[0](i) : i[1] < 4 ? x[1]({i[0], 0, i[2]}) : x[2]({i[0], i[1] - 4, i[2]});
+           return i[1] < 3   ? x[0](i)
+                  : i[1] < 4 ? x[1]({i[0], 0, i[2]})
+                             : x[2]({i[0], i[1] - 4, i[2]});
          });
        }},
-      {"concat_last_with_a_repeated_part", {{{2, 3}}, {{2, 1}}},
-       [](const Values& x) { return concat({x[0], x[1], x[0]}, -1); },
+      {"concat_last_with_a_repeated_part",
+       {{{2, 3}}, {{2, 1}}},
+       [](const Values& x) {
+         return concat({x[0], x[1], x[0]}, -1);
+       },
        [](const Arrays& x) {
          return ref::make({2, 7}, [&](const Index& i) {
            return i[1] < 3 ? x[0](i) : i[1] < 4 ? x[1]({i[0], 0}) : x[0]({i[0], i[1] - 4});

@@ -1,5 +1,5 @@
-// The operators of ops.h as a table: how to build one, on which inputs, and what it computes. Forward and
-// gradient tests walk over the same rows.
+// The operators of ops.h as a table: how to build one, on which inputs, and what it computes.
+// Forward and gradient tests walk over the same rows.
 #pragma once
 
 #include <functional>
@@ -23,10 +23,12 @@ struct OpCase {
   std::vector<OpInput> in;
   std::function<Value(const Values&)> build;
   std::function<ref::Array(const ref::Arrays&)> reference;
-  // Largest error allowed, relative to the largest element. A sum of n products in float is off by at most
-  // n * 6e-8 of the sum of magnitudes; sizes here stay below 50 terms, and random signs do the rest.
+  // Largest error allowed, relative to the largest element. A sum of n products in float is off by
+  // at most n * 6e-8 of the sum of magnitudes; sizes here stay below 50 terms, and random signs do
+  // the rest.
   double forward_bound = sizeof(real) == 4 ? 2e-6 : 4e-15;
-  // In double the differences, of step 1e-5, are themselves good to about 1e-10 times third derivatives.
+  // In double the differences, of step 1e-5, are themselves good to about 1e-10 times third
+  // derivatives.
   double gradient_bound = sizeof(real) == 4 ? 1e-5 : 1e-8;
 };
 
@@ -52,13 +54,14 @@ inline ref::Arrays case_arrays(const OpCase& c) {
   return arrays;
 }
 
-// |got - want| <= bound * max|want| (at least 1e-3 * bound); NaN fails.
-inline void expect_close(const Tensor& got, const ref::Array& want, double bound, const std::string& what) {
+// |got - want| <= bound * max|want| (at least 1e-3 * bound) + noise of `want` itself; NaN fails.
+inline void expect_close(const Tensor& got, const ref::Array& want, double bound,
+                         const std::string& what, double noise = 0) {
   ASSERT_EQ(got.shape(), want.shape) << what;
   double largest = 1e-3;
   for (double x : want.x) largest = std::max(largest, std::abs(x));
   for (size_t i = 0; i < want.x.size(); ++i)
-    ASSERT_LE(std::abs(double(got.reals()[i]) - want.x[i]), bound * largest)
+    ASSERT_LE(std::abs(double(got.reals()[i]) - want.x[i]), bound * largest + noise)
         << what << ": element " << i << " is " << got.reals()[i] << ", not " << want.x[i];
 }
 

@@ -41,12 +41,14 @@ Attention of(const Values& x, const Sizes& s) {
 }
 
 Array row_of(const Array& maps, int64_t row) {
-  return ref::make({maps.shape[0], maps.shape[1], maps.shape[3]},
-                   [&](const Index& at) { return maps({at[0], at[1], row, at[2]}); });
+  return ref::make({maps.shape[0], maps.shape[1], maps.shape[3]}, [&](const Index& at) {
+    return maps({at[0], at[1], row, at[2]});
+  });
 }
 
 std::vector<OpCase> cases_of(const Sizes& s) {
-  const auto by_cotangent = [&](const std::string& name, std::function<Value(const Attention&, Value)> build,
+  const auto by_cotangent = [&](const std::string& name,
+                                std::function<Value(const Attention&, Value)> build,
                                 std::function<Array(const Reference&)> pick) {
     return OpCase{name + s.name, inputs(s, true, false),
                   [=](const Values& x) { return build(of(x, s), x[3]); },
@@ -63,20 +65,25 @@ std::vector<OpCase> cases_of(const Sizes& s) {
   };
   const int64_t row = s.queries - 1;
   return {
-      {"attention_context" + s.name, inputs(s, false), [s](const Values& x) { return of(x, s).context; },
+      {"attention_context" + s.name, inputs(s, false),
+       [s](const Values& x) { return of(x, s).context; },
        [=](const Arrays& x) { return ref::attention_context(probs(x), x[2]); }},
-      {"attention_probs" + s.name, inputs(s, false, false), [s](const Values& x) { return of(x, s).probs; },
-       probs},
+      {"attention_probs" + s.name, inputs(s, false, false),
+       [s](const Values& x) { return of(x, s).probs; }, probs},
       {"attention_probs_mean" + s.name, inputs(s, false, false),
        [s](const Values& x) { return of(x, s).probs_mean; },
        [=](const Arrays& x) { return ref::reduce(probs(x), {1}, true); }},
       {"attention_row" + s.name, inputs(s, false, false),
        [=](const Values& x) { return attention_row(of(x, s), row); },
        [=](const Arrays& x) { return row_of(probs(x), row); }},
-      by_cotangent("attention_gradient_row", [row](const Attention& a, Value d) { return attention_gradient_row(a, d, row); },
-                   [row](const Reference& r) { return row_of(r.g, row); }),
-      by_cotangent("attention_gradient", [](const Attention& a, Value d) { return gradient(a.context, d, {a.probs})[0]; },
-                   [](const Reference& r) { return r.g; }),
+      by_cotangent(
+          "attention_gradient_row",
+          [row](const Attention& a, Value d) { return attention_gradient_row(a, d, row); },
+          [row](const Reference& r) { return row_of(r.g, row); }),
+      by_cotangent(
+          "attention_gradient",
+          [](const Attention& a, Value d) { return gradient(a.context, d, {a.probs})[0]; },
+          [](const Reference& r) { return r.g; }),
       by_cotangent("attention_gradient_mean", attention_gradient_mean,
                    [](const Reference& r) { return ref::reduce(r.g, {1}, true); }),
       by_cotangent("attention_relevance", attention_relevance,

@@ -12,7 +12,8 @@ class OpForward : public testing::TestWithParam<OpCase> {};
 TEST_P(OpForward, equals_its_definition) {
   const OpCase& c = GetParam();
   const OpGraph g(c);
-  expect_close(run_case(c, g, {g.y}, {{}, 1, false})[0], c.reference(case_arrays(c)), c.forward_bound, c.name);
+  expect_close(run_case(c, g, {g.y}, {{}, 1, false})[0], c.reference(case_arrays(c)),
+               c.forward_bound, c.name);
 }
 
 TEST_P(OpForward, bits_do_not_depend_on_threads_or_memory) {
@@ -22,12 +23,14 @@ TEST_P(OpForward, bits_do_not_depend_on_threads_or_memory) {
   Values everything = copied.results();
   for (int n = 0; n < copied.graph.size(); ++n) {
     const Value v{const_cast<Graph*>(&copied.graph), n, 0};
-    if (std::find(everything.begin(), everything.end(), v) == everything.end()) everything.push_back(v);
+    if (std::find(everything.begin(), everything.end(), v) == everything.end())
+      everything.push_back(v);
   }
   for (const auto& got : {run_case(c, direct, direct.results(), {{}, 2, false}),
                           run_case(c, direct, direct.results(), {{}, 2, true})})
     for (size_t i = 0; i < want.size(); ++i) expect_same_bits(got[i], want[i]);
-  // A copy is 1 x + 0, which turns -0 into 0: equal as numbers. First memory is taken over, then it cannot be.
+  // A copy is 1 x + 0, which turns -0 into 0: equal as numbers. First memory is taken over, then it
+  // cannot be.
   for (const auto& got : {run_case(c, copied, copied.results(), {{}, 1, false}),
                           run_case(c, copied, everything, {{}, 2, false})})
     for (size_t i = 0; i < want.size(); ++i) expect_near(got[i], want[i], 0);
@@ -72,26 +75,48 @@ TEST(OpForwardOf, einsum_refuses_labels_that_mean_nothing) {
   expect_refusal([&] { einsum(a, b, "ij jk->ik"); }, "labels are written");
   expect_refusal([&] { einsum(a, b, "ij,jk"); }, "labels are written");
   expect_refusal([&] { einsum(a, b, "ii,ij->j"); }, "occurs twice in \"ii\"");
-  expect_refusal([&] { einsum(a, b, "ij,jk->iz"); }, "label 'z' of the result is in neither operand");
+  expect_refusal([&] { einsum(a, b, "ij,jk->iz"); },
+                 "label 'z' of the result is in neither operand");
   expect_refusal([&] { einsum(a, b, "ij,jk->i"); }, "label 'k' is in one operand only");
   expect_refusal([&] { einsum(a, b, "ijk,jk->i"); }, "operand 1 has shape [2, 3]");
-  expect_refusal([&] { einsum(a, b, "ij,ik->jk"); }, "size of i is 2 in the first operand and 3 in the second");
+  expect_refusal([&] { einsum(a, b, "ij,ik->jk"); },
+                 "size of i is 2 in the first operand and 3 in the second");
 }
 
 TEST(OpForwardOf, sizes_that_do_not_fit_are_named) {
   Operands x;
-  expect_refusal([&] { add(x({2, 3}), x({2, 4})); }, "add: shapes [2, 3] and [2, 4] do not broadcast");
-  expect_refusal([&] { linear(x({2, 3}), x({5, 4})); }, "linear: the input [2, 3] and the weight [5, 4]");
-  expect_refusal([&] { linear(x({2, 3}), x({5, 3}), x({4})); }, "the bias has shape [4], [5] is needed");
+  expect_refusal(
+      [&] {
+        add(x({2, 3}), x({2, 4}));
+      },
+      "add: shapes [2, 3] and [2, 4] do not broadcast");
+  expect_refusal(
+      [&] {
+        linear(x({2, 3}), x({5, 4}));
+      },
+      "linear: the input [2, 3] and the weight [5, 4]");
+  expect_refusal(
+      [&] {
+        linear(x({2, 3}), x({5, 3}), x({4}));
+      },
+      "the bias has shape [4], [5] is needed");
   expect_refusal([&] { layer_norm(x({2, 3}), x({3}), x({2}), 1); }, "bias [2] for rows of 3");
   expect_refusal([&] { cross_entropy(x({2, 3}), x({2, 4})); }, "logits [2, 3] and targets [2, 4]");
-  expect_refusal([&] { attention(x({2, 3, 4}), x({2, 3, 4}), x({2, 3, 4}), 3, 1); }, "a width of 4 is not divisible by 3");
+  expect_refusal(
+      [&] {
+        attention(x({2, 3, 4}), x({2, 3, 4}), x({2, 3, 4}), 3, 1);
+      },
+      "a width of 4 is not divisible by 3");
   expect_refusal([&] { attention(x({2, 3, 4}), x({2, 3, 4}), x({2, 5, 4}), 2, 1); }, "v [2, 5, 4]");
   expect_refusal([&] { reshape(x({2, 3}), {7}); }, "[2, 3] has 6 elements, [7] has 7");
   expect_refusal([&] { slice(x({2, 3}), 1, 2, 4); }, "slice: 2..4 of axis 1 of [2, 3]");
   expect_refusal([&] { slice(x({2, 3}), 2, 0, 1); }, "slice: axis 2 of shape [2, 3]");
   expect_refusal([&] { pad(x({2, 3}), 1, 2, 4); }, "pad: [2, 3] from 2 does not fit into 4");
-  expect_refusal([&] { concat({x({2, 3}), x({3, 3})}, 1); }, "concat: [2, 3] and [3, 3] differ besides axis 1");
+  expect_refusal(
+      [&] {
+        concat({x({2, 3}), x({3, 3})}, 1);
+      },
+      "concat: [2, 3] and [3, 3] differ besides axis 1");
   expect_refusal([&] { expand(x({2, 3}), {2, 6}); }, "[2, 3] does not repeat to [2, 6]");
   expect_refusal([&] { row(x({2, 3}), 0); }, "row: [2, 3] is not [B, N, C]");
   expect_refusal([&] { patchify(x({1, 3, 6, 5}), 2); }, "multiples of 2");
@@ -104,7 +129,8 @@ TEST(OpForwardOf, integers_are_refused_where_reals_are_needed) {
   const Value i = g.input("i", Type{{2, 3}, Dtype::i32}), x = g.input("x", Type{{2, 3}});
   for (const auto& build : std::vector<std::function<Value()>>{
            [&] { return add(x, i); }, [&] { return relu(i); }, [&] { return softmax(i); },
-           [&] { return slice(i, 1, 0, 2); }, [&] { return einsum(x, i, "ab,ab->a"); }, [&] { return scale(i, 2); }})
+           [&] { return slice(i, 1, 0, 2); }, [&] { return einsum(x, i, "ab,ab->a"); },
+           [&] { return scale(i, 2); }})
     expect_refusal([&] { build(); }, "holds integers");
 }
 

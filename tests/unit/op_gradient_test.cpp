@@ -15,9 +15,10 @@ std::vector<OpCase> differentiable_cases() {
   return all;
 }
 
+constexpr double step = 1e-5;
+
 // d sum(reference * seed) / d x_i, element by element.
 ref::Array difference(const OpCase& c, ref::Arrays x, size_t i, const ref::Array& seed) {
-  constexpr double step = 1e-5;
   const auto total = [&] {
     const ref::Array y = c.reference(x);
     double sum = 0;
@@ -44,9 +45,16 @@ TEST_P(OpGradient, equals_differences_of_the_definition) {
   const auto results = run_case(c, g, g.results(), {{}, 2, false});
   const ref::Arrays x = case_arrays(c);
   const ref::Array seed(case_seed(g.seed));
+  // Two sums of doubles, each off by a few roundings of its size, are subtracted and divided by the
+  // step.
+  const ref::Array y = c.reference(x);
+  double size = 0;
+  for (size_t j = 0; j < y.x.size(); ++j) size += std::abs(y.x[j] * seed.x[j]);
+  const double noise = 8 * 2.2e-16 * size / step;
   for (size_t i = 0, k = 1; i < c.in.size(); ++i)
     if (c.in[i].differentiable)
-      expect_close(results[k++], difference(c, x, i, seed), c.gradient_bound, fmt::format("{} by input {}", c.name, i));
+      expect_close(results[k++], difference(c, x, i, seed), c.gradient_bound,
+                   fmt::format("{} by input {}", c.name, i), noise);
 }
 
 // One gradient asked for alone is the gradient asked for together with others.
@@ -71,9 +79,11 @@ TEST_P(OpGradient, of_a_single_row_needs_that_row_only) {
     const Value seed = slice(g.seed, 1, row, row + 1);
     Values keep = gradient(z, seed, g.wrt);
     keep.push_back(z);
-    const auto whole = run_case(c, g, keep, {{}, 1, true}), rows = run_case(c, g, keep, {{}, 2, false});
+    const auto whole = run_case(c, g, keep, {{}, 1, true}),
+               rows = run_case(c, g, keep, {{}, 2, false});
     // Sums that leave zeros out may be vectorised over other lanes: one rounding, not one bit.
-    for (size_t i = 0; i < keep.size(); ++i) expect_near(rows[i], whole[i], sizeof(real) == 4 ? 1e-6 : 1e-15);
+    for (size_t i = 0; i < keep.size(); ++i)
+      expect_near(rows[i], whole[i], sizeof(real) == 4 ? 1e-6 : 1e-15);
   }
 }
 

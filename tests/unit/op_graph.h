@@ -10,8 +10,8 @@
 
 namespace whence {
 
-// Inputs of a graph keep their memory. `copied` puts a copy between them and the operator, whose memory the
-// operator may take over.
+// Inputs of a graph keep their memory. `copied` puts a copy between them and the operator, whose
+// memory the operator may take over.
 struct OpGraph {
   Graph graph;
   Values inputs, operands, wrt, grads;
@@ -38,7 +38,8 @@ struct OpGraph {
 
 inline Tensor case_seed(Value seed) { return random_tensor(seed.shape(), 99); }
 
-// Runs once on poisoned inputs, so that what a run leaves in memory is NaN, and once on the real ones.
+// Runs once on poisoned inputs, so that what a run leaves in memory is NaN, and once on the real
+// ones.
 inline std::vector<Tensor> run_case(const OpCase& c, const OpGraph& g, const Values& keep,
                                     const Plan::Options& options) {
   Plan plan(keep, options);

@@ -1,8 +1,7 @@
-// Attention gradients that share a step, products that take over what follows them, and memory that is
-// taken over: fewer steps, equal values.
-#include <gtest/gtest.h>
-
+// Attention gradients that share a step, products that take over what follows them, and memory that
+// is taken over: fewer steps, equal values.
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include "tests/unit/random_tensors.h"
 #include "whence/error.h"
@@ -62,10 +61,13 @@ TEST(MergePass, a_block_differentiates_its_attention_once) {
   wrt.insert(wrt.end(), probs.begin(), probs.end());
   wrt.push_back(g.at("image"));
   const Values d = gradient(logits, seed, wrt);
-  // From the last block down, a chained row, a head mean, and G of every head; and the image's gradient.
+  // From the last block down, a chained row, a head mean, and G of every head; and the image's
+  // gradient.
   Value r = unit_row(g, 2, c.tokens(), 0);
   for (int i = int(c.depth) - 1; i >= 0; --i) {
-    const auto at = [&](const char* part) { return g.at(fmt::format("blocks.{}.attn.{}", i, part)); };
+    const auto at = [&](const char* part) {
+      return g.at(fmt::format("blocks.{}.attn.{}", i, part));
+    };
     const Attention a{at("context"), at("probs"), at("probs_mean")};
     keep.push_back(attention_gradient_mean(a, d[size_t(i)]));
     keep.push_back(attention_relevance(a, d[size_t(i)]));
@@ -74,7 +76,8 @@ TEST(MergePass, a_block_differentiates_its_attention_once) {
   keep.push_back(r);
   keep.insert(keep.end(), d.begin(), d.end());
   Plan plan(keep);
-  // One a block; in the last block one runs over the row that is read, and one gives the maps of all rows.
+  // One a block; in the last block one runs over the row that is read, and one gives the maps of
+  // all rows.
   EXPECT_EQ(plan.steps("attention_bwd"), 4) << plan.describe();
   const auto together = results(plan, g, keep);
   for (size_t i = 0; i < keep.size(); ++i) {
@@ -86,7 +89,8 @@ TEST(MergePass, a_block_differentiates_its_attention_once) {
 TEST(MergePass, attentions_that_differ_are_not_merged) {
   Graph g;
   const Value x = g.input("x", Type{{2, 4, 6}});
-  const Attention two = attention(x, x, x, 2, 1), three = attention(x, x, x, 3, 1), half = attention(x, x, x, 2, real(0.5));
+  const Attention two = attention(x, x, x, 2, 1), three = attention(x, x, x, 3, 1),
+                  half = attention(x, x, x, 2, real(0.5));
   const Value y = add(add(two.context, three.context), half.context);  // one cotangent for all
   const Value seed = g.input("seed", y.type(), Stage::seed);
   const Value d = gradient(y, seed, {x})[0];
@@ -107,7 +111,8 @@ TEST(MergePass, two_chains_through_one_attention_stay_two) {
   const Value x = g.input("x", Type{{2, 4, 6}}), d = g.input("d", Type{{2, 4, 6}});
   const Value r = g.input("r", Type{{2, 4}});
   const Attention a = attention(x, x, x, 2, 1);
-  const Value once = attention_relevance_chain(a, d, r), twice = attention_relevance_chain(a, d, once);
+  const Value once = attention_relevance_chain(a, d, r),
+              twice = attention_relevance_chain(a, d, once);
   const Value map = attention_relevance(a, d);
   const Value want = einsum(einsum(r, map, "bq,bqn->bn"), map, "bq,bqn->bn");
   Plan plan({twice, want});
@@ -144,7 +149,8 @@ TEST(ProductPass, what_is_read_twice_or_broadcast_is_not_fused) {
   const Value row = m.g.input("row", Type{{6}});
   const Value shifted = add(linear(m.x, m.g.at("weight")), row);
   Plan plan({twice, doubled, shifted});
-  // product, activation, product of both; two products, one with the sum; a product and a broadcast sum
+  // product, activation, product of both; two products, one with the sum; a product and a broadcast
+  // sum
   EXPECT_EQ(plan.steps(Stage::data), 3 + 2 + 2);
   const auto got = results(plan, m.g, {twice, doubled, shifted});
   Values everything{twice, doubled, shifted};
@@ -172,7 +178,7 @@ TEST(Memory, an_operand_that_is_part_of_the_memory_taken_over_is_seen) {
   const Value x = g.input("x", Type{{4, 3}});
   const Value copy = scale(x, 2);
   const Value first = slice(copy, 0, 0, 1);  // shares the memory of `copy`
-  const Value y = mul(copy, first);          // row 0 of the result would change `first` for rows 1..3
+  const Value y = mul(copy, first);  // row 0 of the result would change `first` for rows 1..3
   Plan plan({y});
   plan.set(x, random_tensor({4, 3}, 1));
   plan.forward();
@@ -211,20 +217,39 @@ TEST(Memory, random_graphs_give_the_same_bits_whatever_shares_memory) {
     };
     Graph g;
     const Shape shape{2, 5, 4};
-    Values pool{g.input("a", Type{shape}), g.input("b", Type{shape}), g.input("s", Type{shape}, Stage::seed)};
+    Values pool{g.input("a", Type{shape}), g.input("b", Type{shape}),
+                g.input("s", Type{shape}, Stage::seed)};
     const Value w = g.weight("weight", {4, 4});
     for (int i = 0; i < 24; ++i) {
       const Value x = pool[pick(pool.size())], y = pool[pick(pool.size())];
       switch (pick(9)) {
-        case 0: pool.push_back(add(x, y)); break;
-        case 1: pool.push_back(scale(mul(x, y), real(0.25))); break;
-        case 2: pool.push_back(tanh(linear(x, w))); break;
-        case 3: pool.push_back(reshape(reshape(x, {10, 4}), shape)); break;
-        case 4: pool.push_back(add(x, slice(y, 0, 1, 2))); break;
-        case 5: pool.push_back(pad(slice(x, 1, 2, 4), 1, 1, 5)); break;
-        case 6: pool.push_back(softmax(x)); break;
-        case 7: pool.push_back(add(x, gelu(linear(y, w)))); break;
-        case 8: pool.push_back(concat({slice(x, 0, 1, 2), slice(y, 0, 0, 1)}, 0)); break;
+        case 0:
+          pool.push_back(add(x, y));
+          break;
+        case 1:
+          pool.push_back(scale(mul(x, y), real(0.25)));
+          break;
+        case 2:
+          pool.push_back(tanh(linear(x, w)));
+          break;
+        case 3:
+          pool.push_back(reshape(reshape(x, {10, 4}), shape));
+          break;
+        case 4:
+          pool.push_back(add(x, slice(y, 0, 1, 2)));
+          break;
+        case 5:
+          pool.push_back(pad(slice(x, 1, 2, 4), 1, 1, 5));
+          break;
+        case 6:
+          pool.push_back(softmax(x));
+          break;
+        case 7:
+          pool.push_back(add(x, gelu(linear(y, w))));
+          break;
+        case 8:
+          pool.push_back(concat({slice(x, 0, 1, 2), slice(y, 0, 0, 1)}, 0));
+          break;
       }
     }
     const Values few{pool.back(), pool[pick(pool.size())]};

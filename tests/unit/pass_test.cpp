@@ -1,7 +1,6 @@
 // What each pass of a plan changes, and that it changes no value: programs with and without it.
-#include <gtest/gtest.h>
-
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include "tests/unit/random_tensors.h"
 #include "whence/error.h"
@@ -16,7 +15,8 @@ constexpr double rounding = sizeof(real) == 4 ? 1e-6 : 1e-14;
 
 // Sets every input the plan has, runs it, and returns what it kept. Poisoned first, so that memory
 // which a step forgot to write shows.
-std::vector<Tensor> run(const Graph& graph, const Values& keep, const Plan::Options& options, uint64_t seed = 5) {
+std::vector<Tensor> run(const Graph& graph, const Values& keep, const Plan::Options& options,
+                        uint64_t seed = 5) {
   Plan plan(keep, options);
   plan.bind(random_weights(graph, 7));
   for (bool poisoned : {true, false}) {
@@ -44,7 +44,9 @@ void expect_rows_change_nothing(const Graph& graph, const Values& keep) {
   for (size_t i = 0; i < keep.size(); ++i) expect_near(rows[i], whole[i], rounding);
 }
 
-double seed_flops(const Values& keep, bool whole) { return Plan(keep, {{}, 1, whole}).flops(Stage::seed); }
+double seed_flops(const Values& keep, bool whole) {
+  return Plan(keep, {{}, 1, whole}).flops(Stage::seed);
+}
 
 ViTConfig small() {
   ViTConfig c;
@@ -65,7 +67,9 @@ struct Vit {
     seed = graph.input("seed", logits.type(), Stage::seed);
   }
   Attention attention_of(int block) const {
-    const auto at = [&](const char* part) { return graph.at(fmt::format("blocks.{}.attn.{}", block, part)); };
+    const auto at = [&](const char* part) {
+      return graph.at(fmt::format("blocks.{}.attn.{}", block, part));
+    };
     return {at("context"), at("probs"), at("probs_mean")};
   }
   Graph graph;
@@ -74,7 +78,8 @@ struct Vit {
 
 // --- rows ----------------------------------------------------------------------------------------
 
-class RowZoo : public testing::TestWithParam<std::pair<const char*, std::function<void(ViTConfig&)>>> {};
+class RowZoo
+    : public testing::TestWithParam<std::pair<const char*, std::function<void(ViTConfig&)>>> {};
 
 TEST_P(RowZoo, values_are_those_of_the_whole_computation) {
   ViTConfig c = small();
@@ -87,7 +92,8 @@ TEST_P(RowZoo, values_are_those_of_the_whole_computation) {
   keep.push_back(net.logits);
   expect_rows_change_nothing(net.graph, keep);
   // Kept intermediate values are whole, whatever else would do with a row of them.
-  for (const char* name : {"blocks.2.attn.q", "blocks.2.mlp.hidden", "blocks.2.out", "blocks.2.attn.probs", "norm"})
+  for (const char* name :
+       {"blocks.2.attn.q", "blocks.2.mlp.hidden", "blocks.2.out", "blocks.2.attn.probs", "norm"})
     if (net.graph.has(name)) keep.push_back(net.graph.at(name));
   expect_rows_change_nothing(net.graph, keep);
 }
@@ -106,25 +112,25 @@ TEST_P(RowZoo, weight_gradients_are_those_of_the_whole_computation) {
 }
 
 using Zoo = std::pair<const char*, std::function<void(ViTConfig&)>>;
-INSTANTIATE_TEST_SUITE_P(
-    Passes, RowZoo,
-    testing::ValuesIn(std::vector<Zoo>{
-        {"one_token", [](ViTConfig&) {}},
-        {"two_tokens", [](ViTConfig& c) { c.distilled = true; }},
-        {"mean", [](ViTConfig& c) { c.pooling = ViTConfig::Pooling::mean; }},
-        {"mean_without_token",
-         [](ViTConfig& c) {
-           c.pooling = ViTConfig::Pooling::mean;
-           c.class_token = false;
-         }},
-        {"registers_and_layer_scale",
-         [](ViTConfig& c) {
-           c.registers = 2;
-           c.layer_scale = c.pre_norm = true;
-         }},
-        {"one_block", [](ViTConfig& c) { c.depth = 3, c.heads = 1, c.qkv_bias = false; }},
-    }),
-    [](const auto& c) { return c.param.first; });
+INSTANTIATE_TEST_SUITE_P(Passes, RowZoo,
+                         testing::ValuesIn(std::vector<Zoo>{
+                             {"one_token", [](ViTConfig&) {}},
+                             {"two_tokens", [](ViTConfig& c) { c.distilled = true; }},
+                             {"mean", [](ViTConfig& c) { c.pooling = ViTConfig::Pooling::mean; }},
+                             {"mean_without_token",
+                              [](ViTConfig& c) {
+                                c.pooling = ViTConfig::Pooling::mean;
+                                c.class_token = false;
+                              }},
+                             {"registers_and_layer_scale",
+                              [](ViTConfig& c) {
+                                c.registers = 2;
+                                c.layer_scale = c.pre_norm = true;
+                              }},
+                             {"one_block",
+                              [](ViTConfig& c) { c.depth = 3, c.heads = 1, c.qkv_bias = false; }},
+                         }),
+                         [](const auto& c) { return c.param.first; });
 
 TEST(RowPass, the_full_gradient_of_the_last_attention_is_zero_in_rows_not_read) {
   Vit net(small());
@@ -148,7 +154,8 @@ TEST(RowPass, a_row_readout_costs_a_row) {
   EXPECT_LT(seed_flops(g, false), 0.5 * seed_flops(g, true));
   Values keep = g;
   keep.push_back(net.graph.at("blocks.2.out"));
-  EXPECT_EQ(Plan(keep, {{}, 1, false}).flops(Stage::data), Plan(keep, {{}, 1, true}).flops(Stage::data))
+  EXPECT_EQ(Plan(keep, {{}, 1, false}).flops(Stage::data),
+            Plan(keep, {{}, 1, true}).flops(Stage::data))
       << "a kept value is computed whole";
 }
 
@@ -171,11 +178,14 @@ TEST(RowPass, operands_of_a_lower_rank_are_not_cut_along) {
 
 TEST(RowPass, rows_known_to_be_zero_are_put_back_where_they_are_read) {
   Graph g;
-  const Value x = g.input("x", Type{{2, 5, 3}}), w = g.input("w", Type{{4, 3}}), b = g.input("b", Type{{4}});
+  const Value x = g.input("x", Type{{2, 5, 3}}), w = g.input("w", Type{{4, 3}}),
+              b = g.input("b", Type{{4}});
   const Value padded = pad(slice(x, 1, 1, 3), 1, 2, 6);
-  const Value without = linear(padded, w), with = linear(padded, w, b), shifted = affine(padded, 1, real(0.5));
-  expect_rows_change_nothing(g, {without, with, shifted, slice(without, 1, 0, 3), slice(without, 1, 5, 6),
-                                 mul(without, with), add(without, scale(without, 2)), tanh(padded)});
+  const Value without = linear(padded, w), with = linear(padded, w, b),
+              shifted = affine(padded, 1, real(0.5));
+  expect_rows_change_nothing(
+      g, {without, with, shifted, slice(without, 1, 0, 3), slice(without, 1, 5, 6),
+          mul(without, with), add(without, scale(without, 2)), tanh(padded)});
   const Value apart = pad(slice(x, 1, 0, 1), 1, 0, 6);  // meets `padded` in no row
   expect_rows_change_nothing(g, {mul(padded, apart), add(padded, apart), sub(apart, padded),
                                  sum(mul(padded, apart), {1}), linear(mul(padded, apart), w)});
@@ -197,7 +207,8 @@ TEST(RowPass, residual_chains_of_several_readouts) {
   Values keep = gradient(y, seed, {start, taps[0]});
   keep.push_back(y);
   expect_rows_change_nothing(g, keep);
-  EXPECT_LT(Plan(keep, {{}, 1, false}).flops(Stage::seed), Plan(keep, {{}, 1, true}).flops(Stage::seed));
+  EXPECT_LT(Plan(keep, {{}, 1, false}).flops(Stage::seed),
+            Plan(keep, {{}, 1, true}).flops(Stage::seed));
 }
 
 }  // namespace

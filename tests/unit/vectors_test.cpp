@@ -1,5 +1,6 @@
-// Published test vectors of gradient methods on tiny networks (Captum's own tests), built by hand from the
-// operators: plain gradients, gradient x input, integrated gradients (Sundararajan, Taly and Yan 2017).
+// Published test vectors of gradient methods on tiny networks (Captum's own tests), built by hand
+// from the operators: plain gradients, gradient x input, integrated gradients (Sundararajan, Taly
+// and Yan 2017).
 #include <gtest/gtest.h>
 
 #include "explain/quadrature.h"
@@ -14,7 +15,8 @@ constexpr double exact = sizeof(real) == 4 ? 1e-5 : 1e-12;
 
 void expect_all(const Tensor& got, const std::vector<double>& want, double tolerance) {
   ASSERT_EQ(got.reals().size(), want.size());
-  for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got.reals()[i], want[i], tolerance) << "element " << i;
+  for (size_t i = 0; i < want.size(); ++i)
+    ASSERT_NEAR(got.reals()[i], want[i], tolerance) << "element " << i;
 }
 
 Tensor of(Shape shape, const std::vector<double>& values) {
@@ -37,7 +39,8 @@ struct Net {
   }
 };
 
-// The element that a target names: column `target` of [B, K], or of a tensor's trailing axes laid flat.
+// The element that a target names: column `target` of [B, K], or of a tensor's trailing axes laid
+// flat.
 Value column(Value y, int64_t target) {
   const int64_t batch = y.shape()[0], width = y.shape().count() / batch;
   return reshape(slice(reshape(y, {batch, width}), 1, target, target + 1), {batch});
@@ -48,7 +51,10 @@ struct Gradients {
   Values inputs, wrt, d;
   Value score;
   explicit Gradients(Net& net, Values by = {})
-      : plan({net.score}), inputs(net.inputs), wrt(by.empty() ? net.inputs : std::move(by)), score(net.score) {
+      : plan({net.score}),
+        inputs(net.inputs),
+        wrt(by.empty() ? net.inputs : std::move(by)),
+        score(net.score) {
     const Value seed = net.g.input("seed", score.type(), Stage::seed);
     d = gradient(score, seed, wrt);
     Values keep = d;
@@ -65,9 +71,10 @@ struct Gradients {
   }
 };
 
-// Mean gradient along the straight line from `base` to `x`, by a quadrature rule; one tensor a gradient.
-std::vector<Tensor> mean_gradient(Gradients& net, const std::vector<Tensor>& x, const std::vector<Tensor>& base,
-                                  std::string_view rule, int n) {
+// Mean gradient along the straight line from `base` to `x`, by a quadrature rule; one tensor a
+// gradient.
+std::vector<Tensor> mean_gradient(Gradients& net, const std::vector<Tensor>& x,
+                                  const std::vector<Tensor>& base, std::string_view rule, int n) {
   const Quadrature q = quadrature(rule, n);
   std::vector<std::vector<double>> sums;
   for (Value d : net.d) sums.emplace_back(size_t(d.shape().count()), 0.0);
@@ -82,7 +89,8 @@ std::vector<Tensor> mean_gradient(Gradients& net, const std::vector<Tensor>& x, 
     }
     net.run(at);
     for (size_t i = 0; i < sums.size(); ++i)
-      for (size_t j = 0; j < sums[i].size(); ++j) sums[i][j] += q.weight[k] * double(net.plan.view(net.d[i])[j]);
+      for (size_t j = 0; j < sums[i].size(); ++j)
+        sums[i][j] += q.weight[k] * double(net.plan.view(net.d[i])[j]);
   }
   std::vector<Tensor> result;
   for (size_t i = 0; i < sums.size(); ++i) result.push_back(of(net.d[i].shape(), sums[i]));
@@ -116,8 +124,10 @@ struct Mlp : Net {
   Value lin1, lin2;
   Value layers(Value x) {
     const Value lin0 = linear(x, weight("lin0.weight", {3, 3}, {1, 0, 0, 0, 1, 0, 0, 0, 1}));
-    lin1 = linear(lin0, weight("lin1.weight", {4, 3}, std::vector<double>(12, 1)), weight("lin1.bias", {4}, {-10, 1, 1, 1}));
-    return lin2 = linear(relu(lin1), weight("lin2.weight", {2, 4}, std::vector<double>(8, 1)), weight("lin2.bias", {2}, {-1, 1}));
+    lin1 = linear(lin0, weight("lin1.weight", {4, 3}, std::vector<double>(12, 1)),
+                  weight("lin1.bias", {4}, {-10, 1, 1, 1}));
+    return lin2 = linear(relu(lin1), weight("lin2.weight", {2, 4}, std::vector<double>(8, 1)),
+                         weight("lin2.bias", {2}, {-1, 1}));
   }
 };
 
@@ -152,7 +162,8 @@ TEST(Vectors, gradient_and_value_at_layers) {
 }
 
 TEST(Vectors, positions_and_weights_of_riemann_sums) {
-  const auto expect_rule = [](const char* rule, const std::vector<double>& alpha, const std::vector<double>& weight) {
+  const auto expect_rule = [](const char* rule, const std::vector<double>& alpha,
+                              const std::vector<double>& weight) {
     const Quadrature q = quadrature(rule, int(alpha.size()));
     ASSERT_EQ(q.alpha.size(), alpha.size()) << rule;
     ASSERT_EQ(q.weight.size(), weight.size()) << rule;
@@ -172,9 +183,11 @@ TEST(Vectors, positions_and_weights_of_riemann_sums) {
   expect_rule("riemann_trapezoid", {0, .5, 1}, {sixth, third, sixth});
 }
 
-// The kink lies at a third of the path, between nodes 166 and 167 of 500: the right rule is off by up to 2e-3.
+// The kink lies at a third of the path, between nodes 166 and 167 of 500: the right rule is off by
+// up to 2e-3.
 TEST(Vectors, integrated_gradients_of_two_forms_of_one_function) {
-  const std::vector<Tensor> x{of({1, 1}, {3}), of({1, 1}, {1})}, zero{of({1, 1}, {0}), of({1, 1}, {0})};
+  const std::vector<Tensor> x{of({1, 1}, {3}), of({1, 1}, {1})},
+      zero{of({1, 1}, {0}), of({1, 1}, {0})};
   Gap first(1, 0);
   Gap2 second;
   double total[2] = {0, 0};
@@ -197,7 +210,8 @@ TEST(Vectors, integrated_gradients_of_two_forms_of_one_function) {
   EXPECT_NEAR(total[0], 1, 5e-3);  // the value at x less the value at 0
 }
 
-// out[b, i, j, k] = y[b, i] (1, 2)[j] (1, 4)[k], the input is x added to itself, and the line starts at ones.
+// out[b, i, j, k] = y[b, i] (1, 2)[j] (1, 4)[k], the input is x added to itself, and the line
+// starts at ones.
 TEST(Vectors, convergence_deltas_of_a_network_with_two_inputs) {
   const int64_t outputs[] = {0, 0, 1, 0};  // i; the target has (j, k) = (1, 1)
   const double want[] = {0.10686, 0, 0, 0};
@@ -206,7 +220,8 @@ TEST(Vectors, convergence_deltas_of_a_network_with_two_inputs) {
     Mlp net;
     const Value x = net.input({1, 3}), extra = net.input({1, 3});
     const Value y = reshape(net.layers(add(x, extra)), {1, 2, 1, 1});
-    const Value cube = mul(mul(y, net.weight("rows", {2, 1}, {1, 2})), net.weight("cols", {2}, {1, 4}));
+    const Value cube =
+        mul(mul(y, net.weight("rows", {2, 1}, {1, 2})), net.weight("cols", {2}, {1, 4}));
     net.score = column(cube, outputs[b] * 4 + 3);
     Gradients g(net, {x});
     const std::vector<double> values{first, first + 1, first + 2};
@@ -231,7 +246,8 @@ TEST(Vectors, saliency_and_gradient_times_input_of_a_clip) {
   const Tensor x = of({1, 6}, {1, 2, 3, 0, -1, 7});
   g.run({x});
   expect_all(g.plan.get(g.d[0]), {0, 0, 0, 1, 1, 0}, exact);
-  expect_all(times_difference(g.plan.get(g.d[0]), x, of({1, 6}, {0, 0, 0, 0, 0, 0})), {0, 0, 0, 0, -1, 0}, exact);
+  expect_all(times_difference(g.plan.get(g.d[0]), x, of({1, 6}, {0, 0, 0, 0, 0, 0})),
+             {0, 0, 0, 0, -1, 0}, exact);
 }
 
 }  // namespace

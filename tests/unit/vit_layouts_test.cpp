@@ -73,111 +73,6 @@ void expect_same_weights(const Weights& a, const Weights& b) {
   EXPECT_EQ(a.digest, b.digest);
 }
 
-std::vector<std::string> stored_names(const ViTConfig& c, const ViTLayout& layout) {
-  std::vector<std::string> names;
-  for (const OutputTensor& t : vit_checkpoint_tensors(c, random_vit_weights(c, 1), layout))
-    names.push_back(t.name + " " + shape_text(t.shape));
-  return names;
-}
-
-TEST(ViTLayouts, the_names_of_timm) {
-  ViTConfig c = tiny();
-  c.depth = 1;
-  EXPECT_EQ(stored_names(c, timm),
-            (std::vector<std::string>{
-                "blocks.0.attn.proj.bias [10]", "blocks.0.attn.proj.weight [10, 10]",
-                "blocks.0.attn.qkv.bias [30]", "blocks.0.attn.qkv.weight [30, 10]",
-                "blocks.0.mlp.fc1.bias [14]", "blocks.0.mlp.fc1.weight [14, 10]",
-                "blocks.0.mlp.fc2.bias [10]", "blocks.0.mlp.fc2.weight [10, 14]",
-                "blocks.0.norm1.bias [10]", "blocks.0.norm1.weight [10]",
-                "blocks.0.norm2.bias [10]", "blocks.0.norm2.weight [10]", "cls_token [1, 1, 10]",
-                "head.bias [7]", "head.weight [7, 10]", "norm.bias [10]", "norm.weight [10]",
-                "patch_embed.proj.bias [10]", "patch_embed.proj.weight [10, 3, 4, 4]",
-                "pos_embed [1, 10, 10]"}));
-}
-
-TEST(ViTLayouts, the_names_of_torchvision) {
-  ViTConfig c = tiny();
-  c.depth = 1;
-  const std::string in = "encoder.layers.encoder_layer_0.";
-  EXPECT_EQ(stored_names(c, torchvision),
-            (std::vector<std::string>{
-                "class_token [1, 1, 10]", "conv_proj.bias [10]", "conv_proj.weight [10, 3, 4, 4]",
-                in + "ln_1.bias [10]", in + "ln_1.weight [10]", in + "ln_2.bias [10]",
-                in + "ln_2.weight [10]", in + "mlp.0.bias [14]", in + "mlp.0.weight [14, 10]",
-                in + "mlp.3.bias [10]", in + "mlp.3.weight [10, 14]",
-                in + "self_attention.in_proj_bias [30]",
-                in + "self_attention.in_proj_weight [30, 10]",
-                in + "self_attention.out_proj.bias [10]",
-                in + "self_attention.out_proj.weight [10, 10]", "encoder.ln.bias [10]",
-                "encoder.ln.weight [10]", "encoder.pos_embedding [1, 10, 10]",
-                "heads.head.bias [7]", "heads.head.weight [7, 10]"}));
-}
-
-TEST(ViTLayouts, the_names_of_hugging_face) {
-  ViTConfig c = tiny();
-  c.depth = 1;
-  const std::string in = "vit.encoder.layer.0.", e = "vit.embeddings.";
-  EXPECT_EQ(stored_names(c, hf_v4),
-            (std::vector<std::string>{
-                "classifier.bias [7]", "classifier.weight [7, 10]", e + "cls_token [1, 1, 10]",
-                e + "patch_embeddings.projection.bias [10]",
-                e + "patch_embeddings.projection.weight [10, 3, 4, 4]",
-                e + "position_embeddings [1, 10, 10]", in + "attention.attention.key.bias [10]",
-                in + "attention.attention.key.weight [10, 10]",
-                in + "attention.attention.query.bias [10]",
-                in + "attention.attention.query.weight [10, 10]",
-                in + "attention.attention.value.bias [10]",
-                in + "attention.attention.value.weight [10, 10]",
-                in + "attention.output.dense.bias [10]",
-                in + "attention.output.dense.weight [10, 10]", in + "intermediate.dense.bias [14]",
-                in + "intermediate.dense.weight [14, 10]", in + "layernorm_after.bias [10]",
-                in + "layernorm_after.weight [10]", in + "layernorm_before.bias [10]",
-                in + "layernorm_before.weight [10]", in + "output.dense.bias [10]",
-                in + "output.dense.weight [10, 14]", "vit.layernorm.bias [10]",
-                "vit.layernorm.weight [10]"}));
-  const std::string five = "deit.layers.0.";
-  c.distilled = true;
-  EXPECT_EQ(stored_names(c, deit_v5),
-            (std::vector<std::string>{
-                "cls_classifier.bias [7]", "cls_classifier.weight [7, 10]",
-                "deit.embeddings.cls_token [1, 1, 10]",
-                "deit.embeddings.distillation_token [1, 1, 10]",
-                "deit.embeddings.patch_embeddings.projection.bias [10]",
-                "deit.embeddings.patch_embeddings.projection.weight [10, 3, 4, 4]",
-                "deit.embeddings.position_embeddings [1, 11, 10]", "deit.layernorm.bias [10]",
-                "deit.layernorm.weight [10]", five + "attention.k_proj.bias [10]",
-                five + "attention.k_proj.weight [10, 10]", five + "attention.o_proj.bias [10]",
-                five + "attention.o_proj.weight [10, 10]", five + "attention.q_proj.bias [10]",
-                five + "attention.q_proj.weight [10, 10]", five + "attention.v_proj.bias [10]",
-                five + "attention.v_proj.weight [10, 10]", five + "layernorm_after.bias [10]",
-                five + "layernorm_after.weight [10]", five + "layernorm_before.bias [10]",
-                five + "layernorm_before.weight [10]", five + "mlp.fc1.bias [14]",
-                five + "mlp.fc1.weight [14, 10]", five + "mlp.fc2.bias [10]",
-                five + "mlp.fc2.weight [10, 14]", "distillation_classifier.bias [7]",
-                "distillation_classifier.weight [7, 10]"}));
-}
-
-TEST(ViTLayouts, fused_rows_are_query_then_key_then_value) {
-  ViTConfig c = tiny();
-  const Weights w = random_vit_weights(c, 3);
-  for (const ViTLayout& layout : {timm, torchvision})
-    for (const OutputTensor& t : vit_checkpoint_tensors(c, w, layout)) {
-      const bool fused = t.name == "blocks.1.attn.qkv.weight" ||
-                         t.name == "encoder.layers.encoder_layer_1.self_attention.in_proj_weight";
-      if (!fused) continue;
-      std::vector<real> values(300);
-      Narrowing lost;
-      to_reals(t.dtype, t.bytes, values, lost);
-      for (int row = 0; row < 30; ++row)
-        for (int i = 0; i < 10; ++i) {
-          const std::string name = std::string("blocks.1.attn.") + "qkv"[row / 10] + ".weight";
-          ASSERT_EQ(values[size_t(row * 10 + i)],
-                    w.tensors.at(name).reals()[size_t(row % 10 * 10 + i)]);
-        }
-    }
-}
-
 struct Variant {
   const char* name;
   std::vector<ViTLayout> layouts;
@@ -187,24 +82,29 @@ struct Variant {
 const Variant variants[] = {
     {"plain", {timm, hf_v4, hf_v5, deit_v4, deit_v5, torchvision}, [](ViTConfig&) {}},
     {"distilled", {timm, deit_v4, deit_v5}, [](ViTConfig& c) { c.distilled = true; }},
-    {"deit without a teacher's head", {deit_v4, deit_v5, timm},
+    {"deit without a teacher's head",
+     {deit_v4, deit_v5, timm},
      [](ViTConfig& c) { c.registers = 1; }},
     {"no qkv bias", {timm, hf_v4, hf_v5, torchvision}, [](ViTConfig& c) { c.qkv_bias = false; }},
     {"registers", {timm}, [](ViTConfig& c) { c.registers = 3; }},
     {"positions of patches only", {timm}, [](ViTConfig& c) { c.position_skips_prefix = true; }},
-    {"registers, positions of patches only", {timm},
+    {"registers, positions of patches only",
+     {timm},
      [](ViTConfig& c) { c.registers = 4, c.position_skips_prefix = true; }},
     {"layer scale", {timm}, [](ViTConfig& c) { c.layer_scale = true; }},
-    {"pre-norm", {timm},
+    {"pre-norm",
+     {timm},
      [](ViTConfig& c) {
        c.pre_norm = true, c.patch_bias = false, c.norm_epsilon = real(1e-5);
        c.activation = ViTConfig::Activation::gelu_quick;
      }},
     {"mean pooling", {timm}, [](ViTConfig& c) { c.pooling = ViTConfig::Pooling::mean; }},
-    {"mean pooling without a class token", {timm},
+    {"mean pooling without a class token",
+     {timm},
      [](ViTConfig& c) { c.pooling = ViTConfig::Pooling::mean, c.class_token = false; }},
     {"not square", {timm, hf_v4, torchvision}, [](ViTConfig& c) { c.image_height = 20; }},
-    {"epsilon and tanh", {hf_v4, hf_v5, torchvision},
+    {"epsilon and tanh",
+     {hf_v4, hf_v5, torchvision},
      [](ViTConfig& c) {
        c.norm_epsilon = real(1e-12), c.activation = ViTConfig::Activation::gelu_tanh;
      }},
@@ -259,8 +159,8 @@ TEST(ViTLayouts, shards_and_types_load_like_one_file) {
 std::vector<OutputTensor> timm_tensors(ViTConfig c = tiny()) {
   return vit_checkpoint_tensors(c, random_vit_weights(c, 2), timm);
 }
-void save(const Folder& folder, const std::vector<OutputTensor>& tensors, const ViTConfig& c = tiny(),
-          const ViTLayout& layout = timm) {
+void save(const Folder& folder, const std::vector<OutputTensor>& tensors,
+          const ViTConfig& c = tiny(), const ViTLayout& layout = timm) {
   write_vit_checkpoint(folder.path, c, random_vit_weights(c, 2), layout);
   write_safetensors(folder.path / "model.safetensors", tensors);
 }
@@ -311,11 +211,12 @@ TEST(ViTLayouts, leftovers_are_listed_with_their_reason) {
 }
 
 TEST(ViTLayouts, tensors_that_change_the_function_are_refused) {
-  const std::string other = "1 tensor lies inside layers that this architecture knows but not with "
-                            "these tensors: '";
-  for (const char* name : {"blocks.0.attn.relative_position_bias_table", "blocks.0.attn.q_norm.weight",
-                           "blocks.2.mlp.extra", "attn_pool.latent", "register_tokens",
-                           "fc_norm.scale", "rope.periods", "head.extra"}) {
+  const std::string other =
+      "1 tensor lies inside layers that this architecture knows but not with "
+      "these tensors: '";
+  for (const char* name : {"blocks.0.attn.relative_position_bias_table",
+                           "blocks.0.attn.q_norm.weight", "blocks.2.mlp.extra", "attn_pool.latent",
+                           "register_tokens", "fc_norm.scale", "rope.periods", "head.extra"}) {
     const Folder folder("changed");
     std::vector<OutputTensor> tensors = timm_tensors();
     tensors.push_back(output_tensor(name, Tensor::of({1}, {1})));
@@ -333,11 +234,12 @@ TEST(ViTLayouts, missing_and_misshapen_tensors_are_named) {
   replace_in_names(tensors, "blocks.1.attn.qkv.bias", "blocks.1.attn.qkv.bios");
   replace_in_names(tensors, "norm.weight", "nrm.weight");
   save(folder, tensors);
-  EXPECT_EQ(refusal(folder.path),
-            "DIR: 2 tensors are missing: 'blocks.1.attn.qkv.bias' [30], 'norm.weight' [10]; nearest "
-            "name in the file: 'blocks.1.attn.qkv.bios'; 1 tensor lies inside layers that this "
-            "architecture knows but not with these tensors: 'blocks.1.attn.qkv.bios'; this is "
-            "another architecture");
+  EXPECT_EQ(
+      refusal(folder.path),
+      "DIR: 2 tensors are missing: 'blocks.1.attn.qkv.bias' [30], 'norm.weight' [10]; nearest "
+      "name in the file: 'blocks.1.attn.qkv.bios'; 1 tensor lies inside layers that this "
+      "architecture knows but not with these tensors: 'blocks.1.attn.qkv.bios'; this is "
+      "another architecture");
   ViTConfig c = tiny();
   c.classes = 4;
   save(folder, timm_tensors(c));
@@ -369,8 +271,9 @@ TEST(ViTLayouts, other_architectures_are_named) {
       {"dinov2.x", "a DINOv2 model (Hugging Face)"},
       {"convnext.x", "a ConvNeXt model"},
   };
-  const std::string tail = "; supported are ViT and DeiT classifiers as saved by timm, Hugging Face "
-                           "and torchvision";
+  const std::string tail =
+      "; supported are ViT and DeiT classifiers as saved by timm, Hugging Face "
+      "and torchvision";
   const Folder folder("families");
   for (const auto& [key, family] : families) {
     for (const char* wrapper : {"", "module."}) {
@@ -399,11 +302,10 @@ TEST(ViTLayouts, a_model_without_a_head_is_refused) {
 TEST(ViTLayouts, a_layout_that_cannot_hold_a_variant_says_so) {
   ViTConfig c = tiny();
   c.registers = 2;
-  EXPECT_EQ(failure([&] {
-              vit_checkpoint_tensors(c, random_vit_weights(c, 1), torchvision);
-            }).text,
-            "torchvision ViT has no name for 'embed.registers': the model cannot be written in this "
-            "layout");
+  EXPECT_EQ(
+      failure([&] { vit_checkpoint_tensors(c, random_vit_weights(c, 1), torchvision); }).text,
+      "torchvision ViT has no name for 'embed.registers': the model cannot be written in this "
+      "layout");
 }
 
 TEST(ViTLayouts, random_weights_are_the_same_everywhere) {

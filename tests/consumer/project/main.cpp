@@ -24,8 +24,8 @@ int main() {
   plan.forward();
   plan.backward();
   const Tensor d = plan.get(dx);
-  std::printf("y %g dx %g %g %g\n", double(plan.view(y)[0]), double(d.reals()[0]), double(d.reals()[1]),
-              double(d.reals()[2]));
+  std::printf("y %g dx %g %g %g\n", double(plan.view(y)[0]), double(d.reals()[0]),
+              double(d.reals()[1]), double(d.reals()[2]));
   try {
     graph.at("z");
   } catch (const Error& e) {

@@ -1,0 +1,134 @@
+// Products of packed weights, beside oneDNN's where the build found it. Both run in turn inside one
+// loop, on the same operands, oneDNN with weights in the layout it chose and the bias fused.
+#include <algorithm>
+#include <memory>
+
+#include "bench/ceilings.h"
+#include "bench/measure.h"
+#include "kernels/product.h"
+
+#ifdef WHENCE_HAVE_ONEDNN
+#include <omp.h>
+
+#include <dnnl.hpp>
+#endif
+
+namespace whence::bench {
+namespace {
+
+struct Size {
+  int64_t m, n, k;
+  double flops() const { return 2.0 * double(m) * double(n) * double(k); }
+};
+
+// Weights are held in several copies that are used in turn, as a network's layers are: together they
+// exceed the last cache, so every call reads its weights from memory.
+struct Operands {
+  Size size;
+  size_t copies;
+  std::vector<real> a, b, bias, c, packed;
+  explicit Operands(const Size& z, bool cold)
+      : size(z),
+        copies(cold ? size_t(std::max<int64_t>(1, (int64_t{1} << 26) / (z.n * z.k * 4))) : 1),
+        a(noise(z.m * z.k)),
+        b(noise(z.n * z.k)),
+        bias(noise(z.n)),
+        c(size_t(z.m * z.n)),
+        packed(size_t(k::packed_count(z.n, z.k)) * copies) {
+    cpu::Stream s{1};
+    for (size_t i = 0; i < copies; ++i) k::pack(s, b.data(), z.n, z.k, z.k, 1, weights(i));
+  }
+  real* weights(size_t i) { return packed.data() + i % copies * (packed.size() / copies); }
+};
+
+#ifdef WHENCE_HAVE_ONEDNN
+class Peer {
+ public:
+  explicit Peer(Operands& o) : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
+    using dnnl::memory;
+    const auto type = memory::data_type::f32;
+    using tag = memory::format_tag;
+    const Size& z = o.size;
+    const memory::desc a({z.m, z.k}, type, tag::ab), any({z.k, z.n}, type, tag::any),
+        plain({z.k, z.n}, type, tag::ba), bias({1, z.n}, type, tag::ab), c({z.m, z.n}, type, tag::ab);
+    const dnnl::matmul::primitive_desc chosen({a, any, bias, c}, engine_);
+    matmul_ = dnnl::matmul(chosen);
+    memory source(plain, engine_, o.b.data());
+    for (size_t i = 0; i < o.copies; ++i) {
+      weights_.emplace_back(chosen.weights_desc(), engine_);
+      dnnl::reorder(source, weights_.back()).execute(stream_, source, weights_.back());
+    }
+    stream_.wait();
+    arguments_ = {{DNNL_ARG_SRC, memory(a, engine_, o.a.data())},
+                  {DNNL_ARG_BIAS, memory(bias, engine_, o.bias.data())},
+                  {DNNL_ARG_DST, memory(c, engine_, o.c.data())}};
+  }
+  void run(size_t i) {
+    arguments_[DNNL_ARG_WEIGHTS] = weights_[i % weights_.size()];
+    matmul_.execute(stream_, arguments_);
+    stream_.wait();
+  }
+
+ private:
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  dnnl::matmul matmul_;
+  std::vector<dnnl::memory> weights_;
+  std::unordered_map<int, dnnl::memory> arguments_;
+};
+#endif
+
+void measure(benchmark::State& state, const Size& z, int threads, bool cold) {
+  Operands o(z, cold);
+  cpu::Stream s{threads};
+  std::vector<double> ours, theirs;
+  size_t call = 0;
+#ifdef WHENCE_HAVE_ONEDNN
+  omp_set_num_threads(threads);
+  Peer peer(o);
+#endif
+  for (auto _ : state) {
+    double start = seconds();
+    k::product(s, o.a.data(), z.k, o.weights(call), z.m, z.n, z.k, {.bias = o.bias.data()},
+               o.c.data(), z.n);
+    ours.push_back(seconds() - start);
+    state.SetIterationTime(ours.back());
+#ifdef WHENCE_HAVE_ONEDNN
+    start = seconds();
+    peer.run(call);
+    theirs.push_back(seconds() - start);
+#endif
+    ++call;
+  }
+  const double t = quantile(ours, 0.5), low = quantile(ours, 0.1), flops = z.flops();
+  state.counters["us"] = t * 1e6;
+  state.counters["us_p10"] = low * 1e6;
+  state.counters["of_fma"] = flops / t / ceilings(threads).flops;
+  state.counters["of_fma_p10"] = flops / low / ceilings(threads).flops;
+  if (!theirs.empty()) {  // ratios above 1: oneDNN takes longer
+    state.counters["onednn_us"] = quantile(theirs, 0.5) * 1e6;
+    state.counters["onednn_ratio"] = quantile(theirs, 0.5) / t;
+    state.counters["onednn_ratio_p10"] = quantile(theirs, 0.1) / low;
+  }
+}
+
+}  // namespace
+
+void add_products() {
+  for (const Size& z : {Size{197, 768, 768}, {197, 2304, 768}, {197, 3072, 768}, {197, 768, 3072},
+                        {985, 768, 768}, {985, 2304, 768}, {985, 3072, 768}, {985, 768, 3072},
+                        {5, 768, 768}, {1, 768, 768}, {1, 3072, 768}, {1, 768, 3072}}) {
+    for (int threads : {1, 2}) {
+      for (const bool cold : {false, true}) {
+        const std::string name = "product/" + std::to_string(z.m) + "x" + std::to_string(z.n) + "x" +
+                                 std::to_string(z.k) + (cold ? "/cold" : "/warm") +
+                                 "/threads:" + std::to_string(threads);
+        benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
+          measure(state, z, threads, cold);
+        })->Iterations(std::clamp<int64_t>(int64_t(2e10 / z.flops()), 31, 1000))->UseManualTime()->Unit(benchmark::kMicrosecond);
+      }
+    }
+  }
+}
+
+}  // namespace whence::bench
