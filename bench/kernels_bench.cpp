@@ -1,4 +1,6 @@
 // Kernels at the sizes of ViT-B/16 (197 tokens of width 768, 12 heads), for one image and five.
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -15,6 +17,12 @@ namespace whence::bench {
 
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double cpu_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
 double quantile(std::vector<double> times, double share) {
@@ -36,17 +44,19 @@ void add(const Case& c) {
     const std::string name = c.name + "/threads:" + std::to_string(threads);
     benchmark::RegisterBenchmark(name.c_str(), [c, threads](benchmark::State& state) {
       cpu::Stream s{threads};
-      std::vector<double> times;
+      std::vector<double> times, cpu_times;
       c.run(s);  // scratch and caches are warm
       for (auto _ : state) {
-        const double start = seconds();
+        const double start = seconds(), cpu_start = cpu_seconds();
         c.run(s);
         times.push_back(seconds() - start);
+        cpu_times.push_back((cpu_seconds() - cpu_start) / threads);
         state.SetIterationTime(times.back());
       }
       const double t = quantile(times, 0.5);
       state.counters["us"] = t * 1e6;
       state.counters["us_p10"] = quantile(times, 0.1) * 1e6;
+      state.counters["cpu_us"] = quantile(cpu_times, 0.5) * 1e6;
       if (c.flops > 0) state.counters["of_fma"] = c.flops / t / ceilings(threads).flops;
       state.counters["of_copy"] = c.bytes / t / ceilings(threads).copy;
     })->UseManualTime()->Unit(benchmark::kMicrosecond);

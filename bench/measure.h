@@ -18,9 +18,9 @@ struct Case {
 };
 
 // Registers the case for one and two threads. Counters: `us` is the median time of a call, `us_p10`
-// the time that one call in ten did not exceed (what a disturbed machine would do when left alone);
+// the time that one call in ten did not exceed, `cpu_us` the median processor time per thread;
 // `of_fma` and `of_copy` what part of the measured multiply-add and copy rates its flops and bytes
-// reach in the median. `of_copy` beyond 1 means that the operands stayed in a cache.
+// reach in `us`. `of_copy` beyond 1 means that the operands stayed in a cache.
 void add(const Case& c);
 
 // Uniform in [-1, 1].
@@ -30,6 +30,9 @@ std::vector<real> noise(int64_t count);
 void add_products();
 
 double seconds();
+// Processor time of all threads. With OMP_WAIT_POLICY=passive, so that waiting threads sleep, this
+// divided by their number is what a call takes when nothing else wants the processors.
+double cpu_seconds();
 // The time that a share of the calls, 0 to 1, did not exceed.
 double quantile(std::vector<double> times, double share);
 

@@ -78,37 +78,47 @@ class Peer {
 };
 #endif
 
+// Wall and processor time (per thread) of one call.
+struct Times {
+  std::vector<double> wall, cpu;
+  template <class F>
+  void take(int threads, F&& f) {
+    const double start = seconds(), cpu_start = cpu_seconds();
+    f();
+    wall.push_back(seconds() - start);
+    cpu.push_back((cpu_seconds() - cpu_start) / threads);
+  }
+};
+
 void measure(benchmark::State& state, const Size& z, int threads, bool cold) {
   Operands o(z, cold);
   cpu::Stream s{threads};
-  std::vector<double> ours, theirs;
+  Times ours, theirs;
   size_t call = 0;
 #ifdef WHENCE_HAVE_ONEDNN
   omp_set_num_threads(threads);
   Peer peer(o);
 #endif
   for (auto _ : state) {
-    double start = seconds();
-    k::product(s, o.a.data(), z.k, o.weights(call), z.m, z.n, z.k, {.bias = o.bias.data()},
-               o.c.data(), z.n);
-    ours.push_back(seconds() - start);
-    state.SetIterationTime(ours.back());
+    ours.take(threads, [&] {
+      k::product(s, o.a.data(), z.k, o.weights(call), z.m, z.n, z.k, {.bias = o.bias.data()},
+                 o.c.data(), z.n);
+    });
+    state.SetIterationTime(ours.wall.back());
 #ifdef WHENCE_HAVE_ONEDNN
-    start = seconds();
-    peer.run(call);
-    theirs.push_back(seconds() - start);
+    theirs.take(threads, [&] { peer.run(call); });
 #endif
     ++call;
   }
-  const double t = quantile(ours, 0.5), low = quantile(ours, 0.1), flops = z.flops();
-  state.counters["us"] = t * 1e6;
-  state.counters["us_p10"] = low * 1e6;
-  state.counters["of_fma"] = flops / t / ceilings(threads).flops;
-  state.counters["of_fma_p10"] = flops / low / ceilings(threads).flops;
-  if (!theirs.empty()) {  // ratios above 1: oneDNN takes longer
-    state.counters["onednn_us"] = quantile(theirs, 0.5) * 1e6;
-    state.counters["onednn_ratio"] = quantile(theirs, 0.5) / t;
-    state.counters["onednn_ratio_p10"] = quantile(theirs, 0.1) / low;
+  const double wall = quantile(ours.wall, 0.5), cpu = quantile(ours.cpu, 0.5);
+  state.counters["us"] = wall * 1e6;
+  state.counters["cpu_us"] = cpu * 1e6;
+  state.counters["of_fma"] = z.flops() / wall / ceilings(threads).flops;
+  state.counters["of_fma_cpu"] = z.flops() / cpu / ceilings(threads).flops;
+  if (!theirs.wall.empty()) {  // ratios above 1: oneDNN takes longer
+    state.counters["onednn_us"] = quantile(theirs.wall, 0.5) * 1e6;
+    state.counters["onednn_ratio"] = quantile(theirs.wall, 0.5) / wall;
+    state.counters["onednn_cpu"] = quantile(theirs.cpu, 0.5) / cpu;
   }
 }
 

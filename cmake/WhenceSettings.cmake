@@ -45,6 +45,7 @@ if("$ENV{CI}" STREQUAL "true")
 endif()
 
 if(WHENCE_SANITIZE)
+  add_compile_definitions(WHENCE_SMALL_TILES)
   add_compile_options(-fsanitize=${WHENCE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${WHENCE_SANITIZE})
 endif()

@@ -20,7 +20,9 @@ inline namespace WHENCE_ISA {
 
 // Rows of the largest tile: accumulators, the panel's vectors and one broadcast fill the registers
 // (32 of them with AVX-512 and on 64-bit ARM, 16 otherwise).
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(WHENCE_SMALL_TILES)
+inline constexpr int tile_rows = 3;  // same bits; instrumented, large tiles take minutes to compile
+#elif defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int tile_rows = 14;
 #else
 inline constexpr int tile_rows = 6;

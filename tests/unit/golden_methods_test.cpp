@@ -1,4 +1,7 @@
 // Every method against results of PyTorch implementations, on tiny models in every layout (tests/golden/README.md).
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <set>
@@ -24,7 +27,7 @@ struct Golden {
 
 // A torchvision file has no config; the number of heads, which no shape tells, is stated beside a copy.
 std::filesystem::path with_config(const std::filesystem::path& folder) {
-  const auto copy = std::filesystem::path(testing::TempDir()) / "whence-golden-torchvision";
+  const auto copy = std::filesystem::path(testing::TempDir()) / fmt::format("whence-golden-torchvision-{}", getpid());
   std::filesystem::remove_all(copy);
   std::filesystem::copy(folder, copy);
   std::ofstream(copy / "config.json")
@@ -78,7 +81,7 @@ bool is_method(const std::string& key) {
 std::vector<std::vector<Result>> explain_each(Explainer& explainer, const Tensor& input, Request request,
                                               const Golden& golden) {
   std::vector<std::vector<Result>> results;
-  const auto file = std::filesystem::path(testing::TempDir()) / "whence-golden-baseline.npy";
+  const auto file = std::filesystem::path(testing::TempDir()) / fmt::format("whence-golden-baseline-{}.npy", getpid());
   for (int64_t i = 0; i < input.shape()[0]; ++i) {
     const auto bytes = encode_npy(golden.at("baseline").slice(i, i + 1));
     std::ofstream(file, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));

