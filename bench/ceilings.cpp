@@ -99,8 +99,10 @@ const Ceilings& ceilings(int threads) {
   auto it = known.find(threads);
   if (it == known.end()) {
     constexpr size_t beyond_cache = size_t{1} << 27;
-    it = known.emplace(threads, Ceilings{fma_rate(threads), read_rate(threads, beyond_cache),
-                                         copy_rate(threads, beyond_cache)}).first;
+    it = known
+             .emplace(threads, Ceilings{fma_rate(threads), read_rate(threads, beyond_cache),
+                                        copy_rate(threads, beyond_cache)})
+             .first;
   }
   return it->second;
 }

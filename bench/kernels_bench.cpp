@@ -42,24 +42,29 @@ std::vector<real> noise(int64_t count) {
 void add(const Case& c) {
   for (int threads : {1, 2}) {
     const std::string name = c.name + "/threads:" + std::to_string(threads);
-    benchmark::RegisterBenchmark(name.c_str(), [c, threads](benchmark::State& state) {
-      cpu::Stream s{threads};
-      std::vector<double> times, cpu_times;
-      c.run(s);  // scratch and caches are warm
-      for (auto _ : state) {
-        const double start = seconds(), cpu_start = cpu_seconds();
-        c.run(s);
-        times.push_back(seconds() - start);
-        cpu_times.push_back((cpu_seconds() - cpu_start) / threads);
-        state.SetIterationTime(times.back());
-      }
-      const double t = quantile(times, 0.5);
-      state.counters["us"] = t * 1e6;
-      state.counters["us_p10"] = quantile(times, 0.1) * 1e6;
-      state.counters["cpu_us"] = quantile(cpu_times, 0.5) * 1e6;
-      if (c.flops > 0) state.counters["of_fma"] = c.flops / t / ceilings(threads).flops;
-      state.counters["of_copy"] = c.bytes / t / ceilings(threads).copy;
-    })->UseManualTime()->Unit(benchmark::kMicrosecond);
+    benchmark::RegisterBenchmark(name.c_str(),
+                                 [c, threads](benchmark::State& state) {
+                                   cpu::Stream s{threads};
+                                   std::vector<double> times, cpu_times;
+                                   c.run(s);  // scratch and caches are warm
+                                   for (auto _ : state) {
+                                     const double start = seconds(), cpu_start = cpu_seconds();
+                                     c.run(s);
+                                     times.push_back(seconds() - start);
+                                     cpu_times.push_back((cpu_seconds() - cpu_start) / threads);
+                                     state.SetIterationTime(times.back());
+                                   }
+                                   const double t = quantile(times, 0.5);
+                                   state.counters["us"] = t * 1e6;
+                                   state.counters["us_p10"] = quantile(times, 0.1) * 1e6;
+                                   state.counters["cpu_us"] = quantile(cpu_times, 0.5) * 1e6;
+                                   if (c.flops > 0)
+                                     state.counters["of_fma"] =
+                                         c.flops / t / ceilings(threads).flops;
+                                   state.counters["of_copy"] = c.bytes / t / ceilings(threads).copy;
+                                 })
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond);
   }
 }
 
@@ -124,9 +129,8 @@ void add_rows(int64_t batch) {
        }});
   const int64_t maps = rows * 12 * 197;
   const Buffer scores = buffer(maps), other = buffer(maps);
-  add({"softmax" + at, 0, bytes(2 * maps), [=](cpu::Stream& s) {
-         k::softmax(s, scores->data(), rows * 12, 197, other->data());
-       }});
+  add({"softmax" + at, 0, bytes(2 * maps),
+       [=](cpu::Stream& s) { k::softmax(s, scores->data(), rows * 12, 197, other->data()); }});
   add({"softmax_bwd" + at, 0, bytes(3 * maps), [=](cpu::Stream& s) {
          k::softmax_bwd(s, scores->data(), other->data(), rows * 12, 197, other->data());
        }});
@@ -141,9 +145,8 @@ void add_elementwise(int64_t batch) {
                                                         {"gelu_tanh", k::Unary::gelu_tanh},
                                                         {"gelu_quick", k::Unary::gelu_quick}};
   for (const auto& [name, f] : functions) {
-    add({name + at, 0, bytes(2 * n), [=, f = f](cpu::Stream& s) {
-           k::unary(s, f, x->data(), n, y->data());
-         }});
+    add({name + at, 0, bytes(2 * n),
+         [=, f = f](cpu::Stream& s) { k::unary(s, f, x->data(), n, y->data()); }});
   }
   add({"gelu_bwd" + at, 0, bytes(3 * n), [=](cpu::Stream& s) {
          k::unary_bwd(s, k::Unary::gelu, x->data(), d->data(), n, y->data());
@@ -201,9 +204,9 @@ int main(int argc, char** argv) {
   for (int threads : {1, 2}) {
     const Ceilings& c = ceilings(threads);
     const auto text = [](double x) { return std::to_string(int64_t(x / 1e9)); };
-    benchmark::AddCustomContext("ceilings of " + std::to_string(threads) + " thread(s)",
-                                text(c.flops) + " GFLOP/s, read " + text(c.read) + " GB/s, copy " +
-                                    text(c.copy) + " GB/s");
+    benchmark::AddCustomContext(
+        "ceilings of " + std::to_string(threads) + " thread(s)",
+        text(c.flops) + " GFLOP/s, read " + text(c.read) + " GB/s, copy " + text(c.copy) + " GB/s");
   }
   add_products();
   for (int64_t batch : {1, 5}) {

@@ -21,8 +21,8 @@ struct Size {
   double flops() const { return 2.0 * double(m) * double(n) * double(k); }
 };
 
-// Weights are held in several copies that are used in turn, as a network's layers are: together they
-// exceed the last cache, so every call reads its weights from memory.
+// Weights are held in several copies that are used in turn, as a network's layers are: together
+// they exceed the last cache, so every call reads its weights from memory.
 struct Operands {
   Size size;
   size_t copies;
@@ -50,7 +50,8 @@ class Peer {
     using tag = memory::format_tag;
     const Size& z = o.size;
     const memory::desc a({z.m, z.k}, type, tag::ab), any({z.k, z.n}, type, tag::any),
-        plain({z.k, z.n}, type, tag::ba), bias({1, z.n}, type, tag::ab), c({z.m, z.n}, type, tag::ab);
+        plain({z.k, z.n}, type, tag::ba), bias({1, z.n}, type, tag::ab),
+        c({z.m, z.n}, type, tag::ab);
     const dnnl::matmul::primitive_desc chosen({a, any, bias, c}, engine_);
     matmul_ = dnnl::matmul(chosen);
     memory source(plain, engine_, o.b.data());
@@ -125,17 +126,28 @@ void measure(benchmark::State& state, const Size& z, int threads, bool cold) {
 }  // namespace
 
 void add_products() {
-  for (const Size& z : {Size{197, 768, 768}, {197, 2304, 768}, {197, 3072, 768}, {197, 768, 3072},
-                        {985, 768, 768}, {985, 2304, 768}, {985, 3072, 768}, {985, 768, 3072},
-                        {5, 768, 768}, {1, 768, 768}, {1, 3072, 768}, {1, 768, 3072}}) {
+  for (const Size& z : {Size{197, 768, 768},
+                        {197, 2304, 768},
+                        {197, 3072, 768},
+                        {197, 768, 3072},
+                        {985, 768, 768},
+                        {985, 2304, 768},
+                        {985, 3072, 768},
+                        {985, 768, 3072},
+                        {5, 768, 768},
+                        {1, 768, 768},
+                        {1, 3072, 768},
+                        {1, 768, 3072}}) {
     for (int threads : {1, 2}) {
       for (const bool cold : {false, true}) {
-        const std::string name = "product/" + std::to_string(z.m) + "x" + std::to_string(z.n) + "x" +
-                                 std::to_string(z.k) + (cold ? "/cold" : "/warm") +
+        const std::string name = "product/" + std::to_string(z.m) + "x" + std::to_string(z.n) +
+                                 "x" + std::to_string(z.k) + (cold ? "/cold" : "/warm") +
                                  "/threads:" + std::to_string(threads);
-        benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
-          measure(state, z, threads, cold);
-        })->Iterations(std::clamp<int64_t>(int64_t(2e10 / z.flops()), 31, 1000))->UseManualTime()->Unit(benchmark::kMicrosecond);
+        benchmark::RegisterBenchmark(
+            name.c_str(), [=](benchmark::State& state) { measure(state, z, threads, cold); })
+            ->Iterations(std::clamp<int64_t>(int64_t(2e10 / z.flops()), 31, 1000))
+            ->UseManualTime()
+            ->Unit(benchmark::kMicrosecond);
       }
     }
   }

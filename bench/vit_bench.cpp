@@ -1,10 +1,11 @@
-// A full-size vision transformer with random weights: times, work done, and memory, planned and resident.
+// A full-size vision transformer with random weights: times, work done, and memory, planned and
+// resident.
 //
 //   vit_bench [--json] [--only METHOD] [--rounds N] [--threads N] [--batch N] [--depth N]
 //
-// Rows: forward (one image to logits), generic-attention (rule paper, start_layer 0, gradient_of logit), tam (20 steps),
-// integrated-gradients (50 steps). gflop counts what the plans execute; `of peak` divides by the fused
-// multiply-add rate measured in this process.
+// Rows: forward (one image to logits), generic-attention (rule paper, start_layer 0, gradient_of
+// logit), tam (20 steps), integrated-gradients (50 steps). gflop counts what the plans execute; `of
+// peak` divides by the fused multiply-add rate measured in this process.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -36,12 +37,18 @@ Options parse(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     const auto value = [&]() -> std::string { return i + 1 < argc ? argv[++i] : "0"; };
-    if (name == "--json") o.json = true;
-    else if (name == "--only") o.only = value();
-    else if (name == "--rounds") o.rounds = std::max(1, std::atoi(value().c_str()));
-    else if (name == "--threads") o.threads = std::max(1, std::atoi(value().c_str()));
-    else if (name == "--batch") o.batch = std::max(1, std::atoi(value().c_str()));
-    else if (name == "--depth") o.depth = std::max(1, std::atoi(value().c_str()));
+    if (name == "--json")
+      o.json = true;
+    else if (name == "--only")
+      o.only = value();
+    else if (name == "--rounds")
+      o.rounds = std::max(1, std::atoi(value().c_str()));
+    else if (name == "--threads")
+      o.threads = std::max(1, std::atoi(value().c_str()));
+    else if (name == "--batch")
+      o.batch = std::max(1, std::atoi(value().c_str()));
+    else if (name == "--depth")
+      o.depth = std::max(1, std::atoi(value().c_str()));
     else {
       fmt::print(stderr, "vit_bench: unknown option {}\n", name);
       std::exit(2);
@@ -77,7 +84,8 @@ double work(Explainer& explainer, const Request& r, const Tensor& x, int64_t ste
   const auto passes = explainer.work(r, x.shape()[0]);
   double sum = 0;
   for (size_t i = 0; i < passes.size(); ++i)  // the last pass is the one that steps repeat
-    sum += passes[i].flops_per_row * double(x.shape()[0]) * (i + 1 == passes.size() ? double(steps) : 1.0);
+    sum += passes[i].flops_per_row * double(x.shape()[0]) *
+           (i + 1 == passes.size() ? double(steps) : 1.0);
   return sum;
 }
 
@@ -92,7 +100,8 @@ double quantile(std::vector<double> v, double q) {
   return v[size_t(q * double(v.size() - 1) + 0.5)];
 }
 
-Row measure(const std::shared_ptr<const Model>& model, const Options& o, const Request& r, int64_t steps) {
+Row measure(const std::shared_ptr<const Model>& model, const Options& o, const Request& r,
+            int64_t steps) {
   Tensor x(Type{{o.batch, 3, 224, 224}});
   cpu::Stream stream{o.threads};
   k::random_normal(stream, {7, 0, 0}, x.shape().count(), x.reals().data());
@@ -110,25 +119,39 @@ Row measure(const std::shared_ptr<const Model>& model, const Options& o, const R
   for (int i = 0; i < o.rounds; ++i) {
     const auto start = std::chrono::steady_clock::now();
     once();
-    row.ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    row.ms.push_back(
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+            .count());
   }
   return row;
 }
 
 void print(const std::vector<Row>& rows, const Options& o) {
   const double peak = fma_rate(o.threads) / 1e9;
-  nlohmann::json out{{"fma_gflops", peak}, {"threads", o.threads}, {"batch", o.batch}, {"results", nlohmann::json::array()}};
+  nlohmann::json out{{"fma_gflops", peak},
+                     {"threads", o.threads},
+                     {"batch", o.batch},
+                     {"results", nlohmann::json::array()}};
   if (!o.json)
-    fmt::print("{} threads, fused multiply-adds {:.0f} GFLOP/s\n{:<22}{:>10}{:>10}{:>10}{:>9}{:>9}{:>14}{:>14}\n", o.threads, peak,
-               "", "median ms", "p10", "p90", "GFLOP", "of peak", "planned MiB", "resident MiB");
+    fmt::print(
+        "{} threads, fused multiply-adds {:.0f} "
+        "GFLOP/s\n{:<22}{:>10}{:>10}{:>10}{:>9}{:>9}{:>14}{:>14}\n",
+        o.threads, peak, "", "median ms", "p10", "p90", "GFLOP", "of peak", "planned MiB",
+        "resident MiB");
   for (const Row& r : rows) {
     const double median = quantile(r.ms, 0.5), part = r.gflop / median * 1e3 / peak;
     if (o.json)
-      out["results"].push_back({{"name", r.name}, {"median_ms", median}, {"samples_ms", r.ms}, {"gflop", r.gflop},
-                                {"of_peak", part}, {"planned_bytes", r.planned}, {"resident_bytes", r.resident}});
+      out["results"].push_back({{"name", r.name},
+                                {"median_ms", median},
+                                {"samples_ms", r.ms},
+                                {"gflop", r.gflop},
+                                {"of_peak", part},
+                                {"planned_bytes", r.planned},
+                                {"resident_bytes", r.resident}});
     else
-      fmt::print("{:<22}{:>10.1f}{:>10.1f}{:>10.1f}{:>9.1f}{:>8.0f}%{:>14.1f}{:>14.1f}\n", r.name, median, quantile(r.ms, 0.1),
-                 quantile(r.ms, 0.9), r.gflop, 100 * part, r.planned / 1048576, r.resident / 1048576);
+      fmt::print("{:<22}{:>10.1f}{:>10.1f}{:>10.1f}{:>9.1f}{:>8.0f}%{:>14.1f}{:>14.1f}\n", r.name,
+                 median, quantile(r.ms, 0.1), quantile(r.ms, 0.9), r.gflop, 100 * part,
+                 r.planned / 1048576, r.resident / 1048576);
   }
   if (o.json) fmt::print("{}\n", out.dump());
 }
@@ -140,12 +163,20 @@ int run(int argc, char** argv) {
   const auto model = random_vit_base(o.depth);
   const std::vector<std::pair<Request, int64_t>> requests{
       {{"predict", {}, {Target{}}, 0, {}, 0}, 1},
-      {{"generic-attention", {{"rule", "paper"}, {"start_layer", "0"}, {"gradient_of", "logit"}}, {Target{}}, 0, {}, 0}, 1},
+      {{"generic-attention",
+        {{"rule", "paper"}, {"start_layer", "0"}, {"gradient_of", "logit"}},
+        {Target{}},
+        0,
+        {},
+        0},
+       1},
       {{"tam", {{"steps", "20"}, {"start_layer", "4"}}, {Target{}}, 0, {}, 0}, 20},
       {{"integrated-gradients", {{"steps", "50"}}, {Target{}}, 0, {}, 0}, 50}};
   std::vector<Row> rows;
   for (const auto& [request, steps] : requests) {
-    if (o.only.empty() || o.only == request.method || (o.only == "forward" && request.method == "predict")) rows.push_back(measure(model, o, request, steps));
+    if (o.only.empty() || o.only == request.method ||
+        (o.only == "forward" && request.method == "predict"))
+      rows.push_back(measure(model, o, request, steps));
   }
   print(rows, o);
   return 0;

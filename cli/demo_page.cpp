@@ -38,7 +38,8 @@ th, td { text-align:left; vertical-align:top; padding:.45rem 1rem .45rem 0;
          border-top:1px solid var(--line) }
 td:nth-child(2) { font-family:inherit; font-size:15px }
 .legend { height:10px; width:232px; border-radius:2px; margin:.2rem 0;
-  background:linear-gradient(90deg,#000080,#0000ff 12%,#00ffff 37%,#80ff80 50%,#ffff00 63%,#ff0000 88%,#800000) }
+  background:linear-gradient(90deg,#000080,#0000ff 12%,#00ffff 37%,#80ff80 50%,
+                             #ffff00 63%,#ff0000 88%,#800000) }
 section { border-top:1px solid var(--line); padding-top:1.6rem; margin-top:.4rem }
 @media (max-width:720px) { .scene { grid-template-columns:1fr } }
 @media print { .scene { break-inside:avoid } }
@@ -108,7 +109,7 @@ std::string demo_page(const DemoReport& report) {
       "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
       "<title>whence: where predictions come from</title>\n<style>{}</style>\n</head>\n<body>\n"
       "<main>\n<h1>Where does a prediction come from?</h1>\n"
-      "<p>{} is a small transformer ({}) that tells {} kinds of things apart. Each scene below "
+      "<p>{} is a small model ({}) that tells {} kinds of things apart. Each scene below "
       "holds "
       "one or more of them. For every thing in a scene, every method answers the same question: "
       "which "

@@ -36,6 +36,7 @@ void check_options(const TrainOptions& options) {
   if (c.classes != int64_t(class_names().size())) {
     fail_shape("{} classes of scenes for a model of {}", class_names().size(), c.classes);
   }
+  if (c.depth < 2) fail_usage("a model of {} block is too shallow: 2 or more", c.depth);
   if (options.batch < 1) fail_usage("a batch of {} is too small: 1 or more", options.batch);
 }
 
@@ -148,7 +149,9 @@ ViTTrainer::ViTTrainer(const TrainOptions& options)
 ViTTrainer::~ViTTrainer() = default;
 
 // The loss is mean_b L(class token b) + w mean_bg L(patch g of b), L a cross-entropy. Patch tokens
-// are read by the head that reads the class token.
+// are taken where the last block's attention reads them, and are read by the norm and the head that
+// read the class token: what the class token then takes from a place speaks for the thing that is
+// there.
 void ViTTrainer::build() {
   graph_ = std::make_unique<Graph>(Stage::data);
   Graph& g = *graph_;
@@ -158,7 +161,9 @@ void ViTTrainer::build() {
   image_ = g.at("image");
   target_ = g.input("target", Type{logits.shape()});
   patch_target_ = g.input("patch_target", Type{{b * patches, c.classes}});
-  const Value tokens = slice(g.at("norm"), 1, c.prefix_tokens(), c.tokens());
+  const Value last_input = g.at(fmt::format("blocks.{}.out", c.depth - 2));
+  const Value tokens = layer_norm(slice(last_input, 1, c.prefix_tokens(), c.tokens()),
+                                  g.at("norm.weight"), g.at("norm.bias"), c.norm_epsilon);
   const Value patch_logits = linear(tokens, g.at("head.weight"), g.at("head.bias"));
   loss_ = mean(cross_entropy(logits, target_), {0});
   patch_loss_ =

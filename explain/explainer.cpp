@@ -1,10 +1,9 @@
-#include "whence/explain.h"
-
 #include <cmath>
 #include <list>
 
 #include "explain/method.h"
 #include "runtime/check.h"
+#include "whence/explain.h"
 
 namespace whence {
 namespace {
@@ -19,15 +18,16 @@ std::unique_ptr<Method> make(const Job& job) {
   if (id == "generic-attention") return make_generic_attention(job);
   if (id == "tam") return make_tam(job);
   if (id == "predict") return make_predict(job);
-  fail(ErrorKind::internal, ErrorCode::internal, "method {} is listed but not built; please report it", id);
+  fail(ErrorKind::internal, ErrorCode::internal,
+       "method {} is listed but not built; please report it", id);
 }
 
 void check_inputs(const Model& model, const Tensor& inputs) {
   const Shape& s = inputs.shape();
   if (s.rank() != model.input.rank() + 1 || s.count(1, s.rank()) != model.input.count() ||
       !std::equal(model.input.begin(), model.input.end(), s.begin() + 1))
-    fail_shape("inputs have shape {}, the model takes [N, {}, {}, {}]", to_string(s), model.input[0],
-               model.input[1], model.input[2]);
+    fail_shape("inputs have shape {}, the model takes [N, {}, {}, {}]", to_string(s),
+               model.input[0], model.input[1], model.input[2]);
   const auto values = inputs.reals();
   const int64_t n = model.input.count();
   for (size_t i = 0; i < values.size(); ++i)
@@ -35,8 +35,9 @@ void check_inputs(const Model& model, const Tensor& inputs) {
       ErrorFields fields;
       fields.item = std::to_string(int64_t(i) / n);
       throw Error(ErrorKind::item, ErrorCode::nonfinite,
-                  fmt::format("item {}: input value {} is {}, inputs must be finite", int64_t(i) / n,
-                              int64_t(i) % n, values[i]), std::move(fields));
+                  fmt::format("item {}: input value {} is {}, inputs must be finite",
+                              int64_t(i) / n, int64_t(i) % n, values[i]),
+                  std::move(fields));
     }
 }
 
@@ -45,7 +46,8 @@ void check_targets(const Model& model, const std::vector<Target>& targets) {
   for (const Target& t : targets)
     for (int64_t c : {t.of, t.against})
       if (c < -1 || c >= model.classes)
-        fail_usage("target {} is out of range, '{}' has classes 0 to {}", c, model.name, model.classes - 1);
+        fail_usage("target {} is out of range, '{}' has classes 0 to {}", c, model.name,
+                   model.classes - 1);
 }
 
 }  // namespace
@@ -80,10 +82,11 @@ Method& Explainer::method_for(const Request& request, int64_t items) {
   static const MethodInfo predict{"predict", "class scores", "", "any", {}};
   const MethodInfo& info = request.method == predict.id ? predict : whence::method(request.method);
   if (info.models == "transformers" && model_->blocks == 0)
-    fail(ErrorKind::unsupported, ErrorCode::unsupported, "method {} needs a transformer, '{}' is not one", info.id,
-         model_->name);
+    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+         "method {} needs a transformer, '{}' is not one", info.id, model_->name);
   while (state_->recent.size() >= kept) state_->recent.pop_back();
-  state_->recent.push_front({key, make({*model_, settings_, request, info, OptionSet(info, request.options), items})});
+  state_->recent.push_front(
+      {key, make({*model_, settings_, request, info, OptionSet(info, request.options), items})});
   return *state_->recent.front().method;
 }
 
@@ -120,14 +123,17 @@ size_t Explainer::bytes(const Request& request, int64_t items) {
 
 size_t Explainer::derived_bytes(const Request& request, int64_t items) {
   size_t most = 0;  // the passes share what they derive; the one with a backward pass has it all
-  for (const Pass* pass : method_for(request, items).passes()) most = std::max(most, pass->plan().derived_bytes());
+  for (const Pass* pass : method_for(request, items).passes())
+    most = std::max(most, pass->plan().derived_bytes());
   return most;
 }
 
 std::vector<Explainer::Work> Explainer::work(const Request& request, int64_t items) {
   std::vector<Work> all;
   for (const Pass* pass : method_for(request, items).passes())
-    all.push_back({pass->rows(), (pass->plan().flops(Stage::data) + pass->plan().flops(Stage::seed)) / double(pass->rows())});
+    all.push_back(
+        {pass->rows(), (pass->plan().flops(Stage::data) + pass->plan().flops(Stage::seed)) /
+                           double(pass->rows())});
   return all;
 }
 

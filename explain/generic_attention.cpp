@@ -1,9 +1,12 @@
-// Generic attention explainability: Chefer, Gur and Wolf, ICCV 2021 (arXiv 2103.15679), equations 5 and 6.
+// Generic attention explainability: Chefer, Gur and Wolf, ICCV 2021 (arXiv 2103.15679), equations 5
+// and 6.
 //   rule paper        R <- R + mean_h max(P_l * G_l, 0) R
-//   rule interpretdl  R <- R + max(mean_h P_l * mean_h G_l, 0) R        (InterpretDL's GACVInterpreter)
-// for l = start_layer .. L-1 from R = I, with G_l the gradient of the score by the probabilities P_l. The map is the
-// readout's row of R: a row vector r pushed through the blocks from the last down, r <- r + r M_l, inside the same
-// backward sweep. No [B,H,S,S] or [B,S,S] map of the paper's rule is ever stored.
+//   rule interpretdl  R <- R + max(mean_h P_l * mean_h G_l, 0) R        (InterpretDL's
+//   GACVInterpreter)
+// for l = start_layer .. L-1 from R = I, with G_l the gradient of the score by the probabilities
+// P_l. The map is the readout's row of R: a row vector r pushed through the blocks from the last
+// down, r <- r + r M_l, inside the same backward sweep. No [B,H,S,S] or [B,S,S] map of the paper's
+// rule is ever stored.
 #include "explain/method.h"
 
 namespace whence {
@@ -23,9 +26,10 @@ class GenericAttention final : public Method {
 
   std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
     std::vector<std::vector<Tensor>> maps(size_t(inputs.shape()[0]));
-    const auto clean = loops_.items(pass_, inputs, request.targets, nullptr, [&](int64_t item, size_t, int64_t row) {
-      maps[size_t(item)].push_back(patch_map(model_, pass_.wanted_row(0, row)));
-    });
+    const auto clean = loops_.items(
+        pass_, inputs, request.targets, nullptr, [&](int64_t item, size_t, int64_t row) {
+          maps[size_t(item)].push_back(patch_map(model_, pass_.wanted_row(0, row)));
+        });
     std::vector<std::vector<Result>> results(maps.size());
     for (size_t i = 0; i < maps.size(); ++i)
       for (size_t t = 0; t < maps[i].size(); ++t) {
@@ -38,7 +42,9 @@ class GenericAttention final : public Method {
  private:
   static int64_t start_layer(const Job& job) {
     const int64_t usual = std::min<int64_t>(3, job.model.blocks / 4);
-    return job.options.text("start_layer") == "auto" ? usual : job.options.integer("start_layer", 0, job.model.blocks - 1);
+    return job.options.text("start_layer") == "auto"
+               ? usual
+               : job.options.integer("start_layer", 0, job.model.blocks - 1);
   }
 
   Value chain(Scored& s) const {
@@ -61,7 +67,8 @@ class GenericAttention final : public Method {
     const auto tokens = s.readout_tokens("");
     Value sum;
     for (int64_t token : tokens) {
-      const Value m = relu(mul(mean(attention_row(a, token), {1}), mean(attention_gradient_row(a, d, token), {1})));
+      const Value m = relu(
+          mul(mean(attention_row(a, token), {1}), mean(attention_gradient_row(a, d, token), {1})));
       sum = sum ? add(sum, m) : m;
     }
     return tokens.size() == 1 ? sum : scale(sum, real(1) / real(tokens.size()));
@@ -76,6 +83,8 @@ class GenericAttention final : public Method {
 
 }  // namespace
 
-std::unique_ptr<Method> make_generic_attention(const Job& job) { return std::make_unique<GenericAttention>(job); }
+std::unique_ptr<Method> make_generic_attention(const Job& job) {
+  return std::make_unique<GenericAttention>(job);
+}
 
 }  // namespace whence

@@ -1,5 +1,5 @@
-// gradient: Simonyan, Vedaldi and Zisserman 2014, "Deep inside convolutional networks" (arXiv 1312.6034).
-// input-x-gradient: Shrikumar et al. 2016, "Not just a black box" (arXiv 1605.01713).
+// gradient: Simonyan, Vedaldi and Zisserman 2014, "Deep inside convolutional networks" (arXiv
+// 1312.6034). input-x-gradient: Shrikumar et al. 2016, "Not just a black box" (arXiv 1605.01713).
 //   g = d score / d x     E = g, |g| or x * g
 #include <cmath>
 
@@ -22,15 +22,16 @@ class GradientMethod final : public Method {
   std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
     std::vector<std::vector<Tensor>> maps(size_t(inputs.shape()[0]));
     const Shape one = Shape(std::span(inputs.shape().begin() + 1, inputs.shape().end()));
-    const auto clean = loops_.items(pass_, inputs, request.targets, nullptr, [&](int64_t item, size_t, int64_t row) {
-      Tensor map = Tensor::of(one, pass_.wanted_row(0, row));
-      const auto x = item_of(inputs, item);
-      for (size_t i = 0; i < x.size(); ++i) {
-        real& g = map.reals()[i];
-        g = id_ == "input-x-gradient" ? x[i] * g : absolute_ ? std::abs(g) : g;
-      }
-      maps[size_t(item)].push_back(std::move(map));
-    });
+    const auto clean = loops_.items(
+        pass_, inputs, request.targets, nullptr, [&](int64_t item, size_t, int64_t row) {
+          Tensor map = Tensor::of(one, pass_.wanted_row(0, row));
+          const auto x = item_of(inputs, item);
+          for (size_t i = 0; i < x.size(); ++i) {
+            real& g = map.reals()[i];
+            g = id_ == "input-x-gradient" ? x[i] * g : absolute_ ? std::abs(g) : g;
+          }
+          maps[size_t(item)].push_back(std::move(map));
+        });
     std::vector<std::vector<Result>> results(maps.size());
     for (size_t i = 0; i < maps.size(); ++i)
       for (size_t t = 0; t < maps[i].size(); ++t) {
@@ -49,6 +50,8 @@ class GradientMethod final : public Method {
 
 }  // namespace
 
-std::unique_ptr<Method> make_gradient(const Job& job) { return std::make_unique<GradientMethod>(job); }
+std::unique_ptr<Method> make_gradient(const Job& job) {
+  return std::make_unique<GradientMethod>(job);
+}
 
 }  // namespace whence

@@ -1,8 +1,10 @@
-// Integrated gradients: Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML 2017.
+// Integrated gradients: Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML
+// 2017.
 //   E = (x - b) * sum_k w_k grad score(b + alpha_k (x - b)),  averaged over baselines b
-// Complete: sum E = score(x) - score(b) up to the quadrature's error, which every result reports as its gap.
-// With rule endpoint_mean and a zero baseline the numbers are those of InterpretDL's IntGradCV: points are
-// alpha x + (1 - alpha) b with both factors rounded to float, and the mean over steps runs in float.
+// Complete: sum E = score(x) - score(b) up to the quadrature's error, which every result reports as
+// its gap. With rule endpoint_mean and a zero baseline the numbers are those of InterpretDL's
+// IntGradCV: points are alpha x + (1 - alpha) b with both factors rounded to float, and the mean
+// over steps runs in float.
 #include <algorithm>
 #include <numeric>
 
@@ -19,12 +21,14 @@ class IntegratedGradients final : public Method {
  public:
   explicit IntegratedGradients(const Job& job)
       : model_(job.model),
-        rule_(quadrature(job.options.choice("rule", quadrature_rules()), int(job.options.integer("steps", 1, 100000)))),
+        rule_(quadrature(job.options.choice("rule", quadrature_rules()),
+                         int(job.options.integer("steps", 1, 100000)))),
         baselines_(job.options.text("baselines")),
         trials_(baselines_ == "random" ? job.options.integer("num_random_trials", 1, 10000) : 1),
         multiply_(job.options.flag("multiply_by_inputs")),
         loops_(job, score_kind(job.options)),
-        clean_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items, [](Scored&) { return Values{}; })),
+        clean_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items,
+                            [](Scored&) { return Values{}; })),
         step_(chunked_pass(job.model, job.settings, score_kind(job.options),
                            job.items * trials_ * int64_t(rule_.alpha.size()),
                            [](Scored& s) { return s.gradient_by({s.image}); })) {
@@ -56,7 +60,8 @@ class IntegratedGradients final : public Method {
       loops_.points(
           step_, items, steps, clean,
           [&](int64_t item, int64_t step, std::span<real> row) {
-            const real to = real(rule_.alpha[size_t(step)]), from = real(1 - rule_.alpha[size_t(step)]);
+            const real to = real(rule_.alpha[size_t(step)]),
+                       from = real(1 - rule_.alpha[size_t(step)]);
             const auto x = item_of(inputs, item), b0 = item_of(b, item);
             for (size_t j = 0; j < n; ++j) row[j] = to * x[j] + from * b0[j];
           },
@@ -71,7 +76,8 @@ class IntegratedGradients final : public Method {
           const auto x = item_of(inputs, i), b0 = item_of(b, i);
           const auto g = integral[size_t(i)][t].reals();
           const auto sum = sums[size_t(i)][t].reals();
-          for (size_t j = 0; j < n; ++j) sum[j] += (multiply_ ? (x[j] - b0[j]) * g[j] : g[j]) / real(trials_);
+          for (size_t j = 0; j < n; ++j)
+            sum[j] += (multiply_ ? (x[j] - b0[j]) * g[j] : g[j]) / real(trials_);
         }
     }
     return collect(clean, sums, start_score);
@@ -83,8 +89,8 @@ class IntegratedGradients final : public Method {
     Shape s = baseline_.shape();
     if (s.rank() == 4 && s[0] == 1) s = Shape(std::span(s.begin() + 1, s.end()));
     if (s != model_.input || baseline_.type().dtype != Dtype::floating)
-      fail_shape("{}: a baseline of shape {} was given, the model's input is {}", printable(baselines_),
-                 to_string(baseline_.shape()), to_string(model_.input));
+      fail_shape("{}: a baseline of shape {} was given, the model's input is {}",
+                 printable(baselines_), to_string(baseline_.shape()), to_string(model_.input));
   }
 
   // One baseline for every item: zeros, the given one, or standard normal variates.
@@ -98,20 +104,25 @@ class IntegratedGradients final : public Method {
         std::copy(given.begin(), given.end(), row.begin());
       } else if (baselines_ == "random" && request.draws) {
         const Shape& d = request.draws.shape();  // [T, N, C, H, W]
-        if (d.rank() != 5 || d[0] < trials_ || d[1] < int64_t(request.first_item) + shape[0] || d.count(2, 5) != int64_t(n))
+        if (d.rank() != 5 || d[0] < trials_ || d[1] < int64_t(request.first_item) + shape[0] ||
+            d.count(2, 5) != int64_t(n))
           fail_shape("the draws have shape {}, [trials, items, C, H, W] is needed", to_string(d));
-        const auto z = request.draws.reals().subspan(size_t(trial * d[1] + request.first_item + i) * n, n);
+        const auto z =
+            request.draws.reals().subspan(size_t(trial * d[1] + request.first_item + i) * n, n);
         std::copy(z.begin(), z.end(), row.begin());
       } else if (baselines_ == "random") {
         cpu::Stream one_thread;
-        k::random_normal(one_thread, {request.seed, request.first_item + uint32_t(i), uint32_t(trial)}, int64_t(n), row.data());
+        k::random_normal(one_thread,
+                         {request.seed, request.first_item + uint32_t(i), uint32_t(trial)},
+                         int64_t(n), row.data());
       }
     }
     return b;
   }
 
-  std::vector<std::vector<Result>> collect(const Clean& clean, std::vector<std::vector<Tensor>>& sums,
-                                           const std::vector<std::vector<double>>& start_score) const {
+  std::vector<std::vector<Result>> collect(
+      const Clean& clean, std::vector<std::vector<Tensor>>& sums,
+      const std::vector<std::vector<double>>& start_score) const {
     std::vector<std::vector<Result>> results(sums.size());
     for (size_t i = 0; i < sums.size(); ++i)
       for (size_t t = 0; t < sums[i].size(); ++t) {

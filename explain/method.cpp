@@ -14,7 +14,8 @@ namespace {
   throw Error(ErrorKind::item, ErrorCode::nonfinite, what, std::move(fields));
 }
 
-// Names the first named value whose elements are not all finite, by running every one of them again.
+// Names the first named value whose elements are not all finite, by running every one of them
+// again.
 std::string first_nonfinite(const Model& model, std::span<const real> item) {
   Graph graph;
   model.build(graph, 1);
@@ -70,8 +71,9 @@ Clean Loops::items(Pass& pass, const Tensor& inputs, const std::vector<Target>& 
     for (int64_t r = 0; r < count; ++r) {
       const auto logits = pass.logits_row(r);
       if (!std::all_of(logits.begin(), logits.end(), [](real x) { return std::isfinite(x); }))
-        fail_item(begin + r, fmt::format("item {}: the model's answer is not finite, first in '{}'", begin + r,
-                                         first_nonfinite(model_, item_of(inputs, begin + r))));
+        fail_item(begin + r,
+                  fmt::format("item {}: the model's answer is not finite, first in '{}'", begin + r,
+                              first_nonfinite(model_, item_of(inputs, begin + r))));
       clean.logits.emplace_back(logits.begin(), logits.end());
       clean.chosen.emplace_back();
       for (const Target& t : targets) clean.chosen.back().push_back(choose(t, logits));
@@ -98,7 +100,8 @@ void Loops::points(Pass& pass, int64_t items, int64_t steps, const Clean& clean,
   for (int64_t begin = 0; begin < total; begin += pass.rows()) {
     const int64_t count = std::min(pass.rows(), total - begin);
     const auto point = [&](int64_t r) { return begin + std::min(r, count - 1); };
-    for (int64_t r = 0; r < pass.rows(); ++r) fill(point(r) / steps, point(r) % steps, pass.image_row(r));
+    for (int64_t r = 0; r < pass.rows(); ++r)
+      fill(point(r) / steps, point(r) % steps, pass.image_row(r));
     pass.plan().forward();
     for (size_t t = 0; t < targets; ++t) {
       for (int64_t r = 0; r < pass.rows(); ++r) {
@@ -124,15 +127,17 @@ Result Loops::result(const Clean& clean, int64_t item, size_t target) const {
 }
 
 Tensor patch_map(const Model& model, std::span<const real> token_row) {
-  return Tensor::of({model.grid_height, model.grid_width}, token_row.subspan(size_t(model.prefix_tokens)));
+  return Tensor::of({model.grid_height, model.grid_width},
+                    token_row.subspan(size_t(model.prefix_tokens)));
 }
 
 void finish(Result& result, Tensor attribution, std::string_view method, int64_t item) {
   const auto values = attribution.reals();
-  const auto bad = std::count_if(values.begin(), values.end(), [](real x) { return !std::isfinite(x); });
+  const auto bad =
+      std::count_if(values.begin(), values.end(), [](real x) { return !std::isfinite(x); });
   if (bad > 0)
-    fail_item(item, fmt::format("item {}: {} of {} values of its {} attribution are not finite", item, bad,
-                                values.size(), method));
+    fail_item(item, fmt::format("item {}: {} of {} values of its {} attribution are not finite",
+                                item, bad, values.size(), method));
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   result.flat = values.empty() || *low == *high;
   result.attribution = std::move(attribution);

@@ -21,41 +21,45 @@ class Method {
   virtual std::vector<const Pass*> passes() const = 0;
 };
 
-std::unique_ptr<Method> make_gradient(const Job&);              // gradient, input-x-gradient
+std::unique_ptr<Method> make_gradient(const Job&);  // gradient, input-x-gradient
 std::unique_ptr<Method> make_integrated_gradients(const Job&);
 std::unique_ptr<Method> make_smoothgrad(const Job&);
-std::unique_ptr<Method> make_attention_map(const Job&);         // attention-last, rollout
+std::unique_ptr<Method> make_attention_map(const Job&);  // attention-last, rollout
 std::unique_ptr<Method> make_attention_grad_cam(const Job&);
 std::unique_ptr<Method> make_generic_attention(const Job&);
 std::unique_ptr<Method> make_tam(const Job&);
 std::unique_ptr<Method> make_predict(const Job&);
 
-// --- loops ----------------------------------------------------------------------------------------
+// --- loops
+// ----------------------------------------------------------------------------------------
 
 struct Chosen {
   int64_t of, against;
 };
 // The clean forward pass of every item: logits, and the class each target means for it.
 struct Clean {
-  std::vector<std::vector<real>> logits;         // [item][class]
-  std::vector<std::vector<Chosen>> chosen;       // [item][target]
+  std::vector<std::vector<real>> logits;    // [item][class]
+  std::vector<std::vector<Chosen>> chosen;  // [item][target]
 };
 
 class Loops {
  public:
   Loops(const Job& job, ScoreKind kind) : model_(job.model), settings_(job.settings), kind_(kind) {}
 
-  // One forward pass a chunk of items, then for each target one backward pass. `data` is called after the forward
-  // pass for each item, `seed` after the backward pass for each item and target; both get the row in the chunk.
+  // One forward pass a chunk of items, then for each target one backward pass. `data` is called
+  // after the forward pass for each item, `seed` after the backward pass for each item and target;
+  // both get the row in the chunk.
   Clean items(Pass& pass, const Tensor& inputs, const std::vector<Target>& targets,
               const std::function<void(int64_t item, int64_t row)>& data,
               const std::function<void(int64_t item, size_t target, int64_t row)>& seed) const;
 
-  // `steps` points for every item: `fill` writes point `step` of an item into a row of the input; `seed` is called
-  // in ascending step order for every item and target, so sums do not depend on the chunk.
+  // `steps` points for every item: `fill` writes point `step` of an item into a row of the input;
+  // `seed` is called in ascending step order for every item and target, so sums do not depend on
+  // the chunk.
   void points(Pass& pass, int64_t items, int64_t steps, const Clean& clean,
               const std::function<void(int64_t item, int64_t step, std::span<real> row)>& fill,
-              const std::function<void(int64_t item, size_t target, int64_t step, int64_t row)>& seed) const;
+              const std::function<void(int64_t item, size_t target, int64_t step, int64_t row)>&
+                  seed) const;
 
   // A result with everything but its attribution.
   Result result(const Clean& clean, int64_t item, size_t target) const;

@@ -25,8 +25,10 @@ OptionSet::OptionSet(const MethodInfo& method, const std::map<std::string, std::
   }
   for (const auto& [name, value] : given) {
     if (!values_.contains(name)) {
-      if (names.empty()) fail_usage("method {} has no options, '{}' was given", method.id, printable(name));
-      fail_usage("method {} has no option '{}'; its options are {}", method.id, printable(name), listing(names, 20));
+      if (names.empty())
+        fail_usage("method {} has no options, '{}' was given", method.id, printable(name));
+      fail_usage("method {} has no option '{}'; its options are {}", method.id, printable(name),
+                 listing(names, 20));
     }
     values_[name] = value;
   }
@@ -41,7 +43,8 @@ const std::string& OptionSet::text(std::string_view name) const {
 }
 
 void OptionSet::reject(std::string_view name, std::string_view expected) const {
-  fail_usage("option {} of method {} is '{}', {} is needed", name, method_.id, printable(text(name)), expected);
+  fail_usage("option {} of method {} is '{}', {} is needed", name, method_.id,
+             printable(text(name)), expected);
 }
 
 int64_t OptionSet::integer(std::string_view name, int64_t least, int64_t most) const {
@@ -58,9 +61,12 @@ double OptionSet::number(std::string_view name, double least, double most) const
   return value;
 }
 
-bool OptionSet::flag(std::string_view name) const { return choice(name, {"true", "false"}) == "true"; }
+bool OptionSet::flag(std::string_view name) const {
+  return choice(name, {"true", "false"}) == "true";
+}
 
-std::string OptionSet::choice(std::string_view name, const std::vector<std::string>& choices) const {
+std::string OptionSet::choice(std::string_view name,
+                              const std::vector<std::string>& choices) const {
   for (const std::string& c : choices)
     if (text(name) == c) return c;
   reject(name, fmt::format("one of {}", listing(choices, 20)));
@@ -68,7 +74,9 @@ std::string OptionSet::choice(std::string_view name, const std::vector<std::stri
 
 ScoreKind score_kind(const OptionSet& options) {
   const std::string c = options.choice("gradient_of", {"probability", "logit", "loss"});
-  return c == "probability" ? ScoreKind::probability : c == "logit" ? ScoreKind::logit : ScoreKind::loss;
+  return c == "probability" ? ScoreKind::probability
+         : c == "logit"     ? ScoreKind::logit
+                            : ScoreKind::loss;
 }
 
 }  // namespace whence

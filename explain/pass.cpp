@@ -17,14 +17,17 @@ Scored::Scored(const Model& m, ScoreKind kind, int64_t rows) : model(m) {
 }
 
 Attention Scored::attention(int64_t block) const {
-  const auto at = [&](const char* part) { return graph.at(fmt::format("blocks.{}.attn.{}", block, part)); };
+  const auto at = [&](const char* part) {
+    return graph.at(fmt::format("blocks.{}.attn.{}", block, part));
+  };
   return {at("context"), at("probs"), at("probs_mean")};
 }
 
 std::vector<int64_t> Scored::readout_tokens(std::string_view method) const {
   if (!model.token_readout)
     fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "{}: the head of '{}' reads the mean of the patches, {} needs a class token", method, model.name, method);
+         "{}: the head of '{}' reads the mean of the patches, {} needs a class token", method,
+         model.name, method);
   if (graph.has("head_dist.weight")) return {0, 1};
   return {0};
 }
@@ -103,9 +106,10 @@ std::vector<double> Pass::outputs_of(ScoreKind kind, std::span<const real> logit
   return y;
 }
 
-Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind, int64_t total,
-                  const Pass::Wanted& wanted) {
-  // Beyond a few samples a chunk has rows enough to fill the processor; more would only cost memory.
+Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
+                  int64_t total, const Pass::Wanted& wanted) {
+  // Beyond a few samples a chunk has rows enough to fill the processor; more would only cost
+  // memory.
   constexpr int64_t enough = 8;
   int64_t most = settings.chunk;
   if (most <= 0) {
@@ -113,7 +117,8 @@ Pass chunked_pass(const Model& model, const Explainer::Settings& settings, Score
     const size_t one = Pass(model, kind, 1, settings.threads, wanted).plan().bytes();
     if (one > budget)
       fail(ErrorKind::memory, ErrorCode::no_memory,
-           "one item needs {} MiB of activations, the budget is {} MiB: raise it with --mem", one >> 20, budget >> 20);
+           "one item needs {} MiB of activations, the budget is {} MiB: raise it with --mem",
+           one >> 20, budget >> 20);
     most = std::clamp<int64_t>(int64_t(budget / std::max<size_t>(one, 1)), 1, enough);
   }
   most = std::min(most, std::max<int64_t>(total, 1));

@@ -1,4 +1,5 @@
-// Pass: a model's graph for a fixed number of rows, with a score to explain and the values a method wants.
+// Pass: a model's graph for a fixed number of rows, with a score to explain and the values a method
+// wants.
 #pragma once
 
 #include <functional>
@@ -10,8 +11,9 @@
 
 namespace whence {
 
-// score[b] = sum_k selector[b, k] * f(logits)[b, k], f = softmax, identity or -log softmax. The selector belongs
-// to the seed stage: another target is another backward pass, not another forward pass.
+// score[b] = sum_k selector[b, k] * f(logits)[b, k], f = softmax, identity or -log softmax. The
+// selector belongs to the seed stage: another target is another backward pass, not another forward
+// pass.
 struct Scored {
   const Model& model;
   Graph graph;
@@ -22,11 +24,11 @@ struct Scored {
   int64_t tokens() const { return model.prefix_tokens + model.grid_height * model.grid_width; }
   Attention attention(int64_t block) const;
   Values gradient_by(const Values& wrt) { return gradient(outputs, selector, wrt); }
-  // [rows, S]: the weight of each token's row in the readout: the class token, the mean of class and distillation
-  // token, or the mean of the patches.
+  // [rows, S]: the weight of each token's row in the readout: the class token, the mean of class
+  // and distillation token, or the mean of the patches.
   Value readout();
-  // [rows, S]: the readout's weights times the head mean of the block's probabilities, from single rows where the
-  // readout has few.
+  // [rows, S]: the readout's weights times the head mean of the block's probabilities, from single
+  // rows where the readout has few.
   Value readout_of_probs(int64_t block);
   // The tokens that the readout averages; throws unsupported for a mean over patches.
   std::vector<int64_t> readout_tokens(std::string_view method) const;
@@ -54,8 +56,9 @@ class Pass {
   Plan plan_;
 };
 
-// A pass for `total` rows in chunks: as many rows at once as `settings` allow, and no more than needed.
-Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind, int64_t total,
-                  const Pass::Wanted& wanted);
+// A pass for `total` rows in chunks: as many rows at once as `settings` allow, and no more than
+// needed.
+Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
+                  int64_t total, const Pass::Wanted& wanted);
 
 }  // namespace whence

@@ -8,7 +8,8 @@ class Predict final : public Method {
  public:
   explicit Predict(const Job& job)
       : loops_(job, ScoreKind::logit),
-        pass_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items, [](Scored&) { return Values{}; })) {}
+        pass_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items,
+                           [](Scored&) { return Values{}; })) {}
 
   std::vector<const Pass*> passes() const override { return {&pass_}; }
 

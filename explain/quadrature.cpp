@@ -38,8 +38,8 @@ Quadrature gauss_legendre(int n) {
 
 const std::vector<std::string>& quadrature_rules() {
   static const std::vector<std::string> rules{
-      "endpoint_mean",     "trapezoid",     "midpoint",   "gauss",        "riemann_left",
-      "riemann_right",     "riemann_middle", "riemann_trapezoid", "gausslegendre"};
+      "endpoint_mean", "trapezoid",      "midpoint",          "gauss",        "riemann_left",
+      "riemann_right", "riemann_middle", "riemann_trapezoid", "gausslegendre"};
   return rules;
 }
 
@@ -65,7 +65,8 @@ Quadrature quadrature(std::string_view rule, int n) {
     } else if (rule == "riemann_middle" || rule == "midpoint") {
       at = (i + 0.5) / n;
     } else {
-      fail_usage("there is no quadrature rule '{}'; there are {}", printable(rule), listing(quadrature_rules()));
+      fail_usage("there is no quadrature rule '{}'; there are {}", printable(rule),
+                 listing(quadrature_rules()));
     }
     q.alpha.push_back(at);
     q.weight.push_back(w);

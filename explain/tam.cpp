@@ -1,9 +1,11 @@
-// Transition attention maps: Yuan, Li, Xiong, Cao and Sun, "Explaining information flow inside vision transformers
-// using Markov chain", NeurIPS 2021 workshop; numbers as InterpretDL's TAMInterpreter.
+// Transition attention maps: Yuan, Li, Xiong, Cao and Sun, "Explaining information flow inside
+// vision transformers using Markov chain", NeurIPS 2021 workshop; numbers as InterpretDL's
+// TAMInterpreter.
 //   states    s <- mean_h P_{L-1}[readout];  s <- s + s mean_h P_l  for l = L-2 .. start_layer
 //   feedback  W = mean_h max(0, 1/n sum_k G_{L-1}(alpha_k x)[readout]),  alpha = linspace(0, 1, n)
 //   E = s * W over the patches; the mean of that over both readouts of a distilled model
-// A step is one forward pass and the backward pass of the last block's single row; its memory does not depend on n.
+// A step is one forward pass and the backward pass of the last block's single row; its memory does
+// not depend on n.
 #include <algorithm>
 
 #include "explain/method.h"
@@ -23,13 +25,15 @@ class Tam final : public Method {
         loops_(job, score_kind(job.options)),
         states_(chunked_pass(job.model, job.settings, score_kind(job.options), job.items,
                              [&](Scored& s) { return states(s); })),
-        step_(chunked_pass(job.model, job.settings, score_kind(job.options), job.items * points(), [&](Scored& s) {
-          const Attention last = s.attention(model_.blocks - 1);
-          const Value dcontext = s.gradient_by({last.context})[0];
-          Values rows;
-          for (int64_t token : s.readout_tokens("tam")) rows.push_back(attention_gradient_row(last, dcontext, token));
-          return rows;
-        })) {}
+        step_(chunked_pass(job.model, job.settings, score_kind(job.options), job.items * points(),
+                           [&](Scored& s) {
+                             const Attention last = s.attention(model_.blocks - 1);
+                             const Value dcontext = s.gradient_by({last.context})[0];
+                             Values rows;
+                             for (int64_t token : s.readout_tokens("tam"))
+                               rows.push_back(attention_gradient_row(last, dcontext, token));
+                             return rows;
+                           })) {}
 
   std::vector<const Pass*> passes() const override { return {&states_, &step_}; }
 
@@ -37,7 +41,8 @@ class Tam final : public Method {
     const size_t items = size_t(inputs.shape()[0]), targets = request.targets.size();
     const size_t readouts = step_.scored().readout_tokens("tam").size();
     const Quadrature path = quadrature("endpoint_mean", int(steps_));
-    std::vector<std::vector<std::vector<real>>> state(items, std::vector<std::vector<real>>(readouts));
+    std::vector<std::vector<std::vector<real>>> state(items,
+                                                      std::vector<std::vector<real>>(readouts));
     const auto clean = loops_.items(
         states_, inputs, request.targets,
         [&](int64_t item, int64_t row) {
@@ -49,7 +54,8 @@ class Tam final : public Method {
         nullptr);
     // gradient[item][target][readout]: the sum over steps of the last block's row, [H, S]
     std::vector<std::vector<std::vector<std::vector<real>>>> gradient(
-        items, std::vector<std::vector<std::vector<real>>>(targets, std::vector<std::vector<real>>(readouts)));
+        items, std::vector<std::vector<std::vector<real>>>(
+                   targets, std::vector<std::vector<real>>(readouts)));
     loops_.points(
         step_, int64_t(items), points(), clean,
         [&](int64_t item, int64_t step, std::span<real> row) {
@@ -69,7 +75,8 @@ class Tam final : public Method {
     for (size_t i = 0; i < items; ++i)
       for (size_t t = 0; t < targets; ++t) {
         results[i].push_back(loops_.result(clean, int64_t(i), t));
-        finish(results[i][t], patch_map(model_, feedback(state[i], gradient[i][t])), "tam", int64_t(i));
+        finish(results[i][t], patch_map(model_, feedback(state[i], gradient[i][t])), "tam",
+               int64_t(i));
       }
     return results;
   }
@@ -77,7 +84,9 @@ class Tam final : public Method {
  private:
   static int64_t start_layer(const Job& job) {
     const int64_t usual = std::min<int64_t>(4, job.model.blocks / 3);
-    return job.options.text("start_layer") == "auto" ? usual : job.options.integer("start_layer", 0, job.model.blocks - 1);
+    return job.options.text("start_layer") == "auto"
+               ? usual
+               : job.options.integer("start_layer", 0, job.model.blocks - 1);
   }
   int64_t points() const { return with_integral_ ? steps_ : 1; }
 
@@ -102,7 +111,8 @@ class Tam final : public Method {
       const size_t heads = sums[c].size() / s;
       for (size_t j = 0; j < s; ++j) {
         double w = 0;
-        for (size_t h = 0; h < heads; ++h) w += std::max(0.0, double(sums[c][h * s + j]) / double(points()));
+        for (size_t h = 0; h < heads; ++h)
+          w += std::max(0.0, double(sums[c][h * s + j]) / double(points()));
         e[j] += double(states[c][j]) * w / double(heads) / double(states.size());
       }
     }

@@ -28,14 +28,15 @@ WHENCE_KERNEL(attention, const real* q, const real* k, const real* v, const Atte
               real scale, real* context /* [B,Q,H*D] or null */, const AttentionCapture& capture);
 
 struct AttentionGradients {
-  real* dq = nullptr;  // [B, Q, H*D]
-  real* dk = nullptr;  // [B, N, H*D]
-  real* dv = nullptr;  // [B, N, H*D]
+  real* dq = nullptr;           // [B, Q, H*D]
+  real* dk = nullptr;           // [B, N, H*D]
+  real* dv = nullptr;           // [B, N, H*D]
   real* dprobs = nullptr;       // [B, H, Q, N]  G
   real* dprobs_mean = nullptr;  // [B, Q, N]     mean over heads of G
   real* dprobs_row = nullptr;   // [B, H, N]     G of the query row `row_index`
   int64_t row_index = 0;
-  real* relevance = nullptr;    // [B, Q, N]     mean over heads of max(P * G, 0)  (Chefer et al. 2021, eq. 5)
+  real* relevance =
+      nullptr;  // [B, Q, N]     mean over heads of max(P * G, 0)  (Chefer et al. 2021, eq. 5)
   // chain_out[b, n] = sum_q chain_in[b, q] * mean_h max(P * G, 0)[b, q, n]: one row vector pushed
   // through the relevance map without the map ever reaching memory.
   const real* chain_in = nullptr;  // [B, Q]

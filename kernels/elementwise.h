@@ -23,9 +23,9 @@ struct Broadcast {
 // y = f(a, b). y may be a or b where that operand is not broadcast.
 WHENCE_KERNEL(binary, Binary f, const real* a, const real* b, const Broadcast& space, real* y);
 
-// y = scale * sum of x over the axes where `kept` is false; x is dense of the given sizes, y is dense
-// over the kept axes. Sums run in ascending index order with one accumulator an output element
-// (vectorised over lanes in a fixed way), whatever the thread count.
+// y = scale * sum of x over the axes where `kept` is false; x is dense of the given sizes, y is
+// dense over the kept axes. Sums run in ascending index order with one accumulator an output
+// element (vectorised over lanes in a fixed way), whatever the thread count.
 WHENCE_KERNEL(reduce_sum, const real* x, const std::array<int64_t, 5>& size,
               const std::array<bool, 5>& kept, real scale, real* y);
 
@@ -36,7 +36,8 @@ WHENCE_KERNEL(copy_blocks, const real* src, int64_t src_step, int64_t outer, int
 WHENCE_KERNEL(fill, real value, int64_t count, real* y);
 
 // Non-overlapping patches: x [B, C, H, W] to y [B, (H/P)*(W/P), C*P*P]; patches in row-major order,
-// elements of a patch as in a convolution weight (channel, row, column). H and W are multiples of P.
+// elements of a patch as in a convolution weight (channel, row, column). H and W are multiples of
+// P.
 struct PatchSize {
   int64_t batch, channels, height, width, patch;
 };

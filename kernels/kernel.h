@@ -1,9 +1,10 @@
 // What every kernel family shares: the stream type and the macro that declares a kernel once.
 //
 // Contract of all kernels: dense pointers, sizes, options, in that order after the stream; no
-// allocation of results, no global state; any size is correct, including 0, 1 and odd ones;
-// outputs may alias inputs only where the header says so. The bits of a result do not depend on
-// the number of threads, nor on how many rows or samples share a call.
+// allocation of results (scratch is kept by the threads that used it), no global state; any size is
+// correct, including 0, 1 and odd ones; outputs may alias inputs only where the header says so. The
+// bits of a result do not depend on the number of threads, nor on how many rows or samples share a
+// call.
 #pragma once
 
 #include <cstddef>

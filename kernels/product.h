@@ -22,7 +22,7 @@ WHENCE_KERNEL(pack, const real* b, int64_t n, int64_t k, int64_t stride_n, int64
 
 // What happens to a sum before it is stored: c = activation(sum + bias[n]) + residual[m, n].
 struct Epilogue {
-  const real* bias = nullptr;      // [n]
+  const real* bias = nullptr;  // [n]
   Unary activation = Unary::identity;
   const real* residual = nullptr;  // same layout as c; may be c itself
 };
@@ -47,8 +47,8 @@ struct Contraction {
   };
   Role loops, rows, cols, sums;
 };
-// c = sum over `sums` of a * b, times scale. Strides are arbitrary. One row or one column (a vector times
-// a matrix) reads the matrix once, unpacked.
+// c = sum over `sums` of a * b, times scale. Strides are arbitrary. One row or one column (a vector
+// times a matrix) reads the matrix once, unpacked.
 WHENCE_KERNEL(contract, const real* a, const real* b, real* c, const Contraction& letters,
               real scale);
 

@@ -9,8 +9,9 @@ namespace whence {
 namespace {
 
 std::string describe(const ViTConfig& c) {
-  std::string text = fmt::format("vision transformer, {} blocks of width {}, {} heads, patch {}, {} x {} pixels, {} classes",
-                                 c.depth, c.width, c.heads, c.patch, c.image_height, c.image_width, c.classes);
+  std::string text = fmt::format(
+      "vision transformer, {} blocks of width {}, {} heads, patch {}, {} x {} pixels, {} classes",
+      c.depth, c.width, c.heads, c.patch, c.image_height, c.image_width, c.classes);
   if (c.distilled) text += ", distilled";
   if (c.pooling == ViTConfig::Pooling::mean) text += ", mean of the patches";
   if (c.registers > 0) text += fmt::format(", {} registers", c.registers);
@@ -45,7 +46,8 @@ Model load_model(const std::filesystem::path& path, const LoadOptions& options) 
   m.preprocess = loaded.preprocess;
   m.labels = std::move(loaded.labels);
   for (const auto& bound : loaded.account.bound) m.account.bound.push_back(bound.stored);
-  for (const auto& skipped : loaded.account.skipped) m.account.skipped.emplace_back(skipped.stored, skipped.reason);
+  for (const auto& skipped : loaded.account.skipped)
+    m.account.skipped.emplace_back(skipped.stored, skipped.reason);
   m.notes = std::move(loaded.account.notes);
   return m;
 }

@@ -83,10 +83,14 @@ class Builder {
 
   Value activation(Value x) {
     switch (c.activation) {
-      case ViTConfig::Activation::gelu: return gelu(x);
-      case ViTConfig::Activation::gelu_tanh: return gelu_tanh(x);
-      case ViTConfig::Activation::gelu_quick: return gelu_quick(x);
-      case ViTConfig::Activation::relu: return relu(x);
+      case ViTConfig::Activation::gelu:
+        return gelu(x);
+      case ViTConfig::Activation::gelu_tanh:
+        return gelu_tanh(x);
+      case ViTConfig::Activation::gelu_quick:
+        return gelu_quick(x);
+      case ViTConfig::Activation::relu:
+        return relu(x);
     }
     return x;
   }

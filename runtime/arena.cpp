@@ -25,9 +25,10 @@ size_t place(std::vector<Lifetime>& buffers) {
     }
     buffer.offset = at;
     total = std::max(total, at + need);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), i,
-                                   [&](size_t a, size_t b) { return buffers[a].offset < buffers[b].offset; }),
-                  i);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), i,
+                         [&](size_t a, size_t b) { return buffers[a].offset < buffers[b].offset; }),
+        i);
   }
   return total;
 }

@@ -13,8 +13,8 @@ struct Lifetime {
   size_t offset = 0;  // written by place()
 };
 
-// Gives every buffer an offset (a multiple of 64 bytes) so that no two buffers with a common step overlap, large
-// ones first, each at the lowest free place. Returns the size of the block.
+// Gives every buffer an offset (a multiple of 64 bytes) so that no two buffers with a common step
+// overlap, large ones first, each at the lowest free place. Returns the size of the block.
 size_t place(std::vector<Lifetime>& buffers);
 
 }  // namespace whence

@@ -21,10 +21,10 @@ template <class... A>
 }
 
 // Guards what only a bug of ours can break; always on.
-#define WHENCE_ASSERT(cond)                                                                   \
-  do {                                                                                        \
-    if (!(cond))                                                                              \
-      ::whence::fail(::whence::ErrorKind::internal, ::whence::ErrorCode::internal,            \
+#define WHENCE_ASSERT(cond)                                                                       \
+  do {                                                                                            \
+    if (!(cond))                                                                                  \
+      ::whence::fail(::whence::ErrorKind::internal, ::whence::ErrorCode::internal,                \
                      "internal error at {}:{}: {}; please report it", __FILE__, __LINE__, #cond); \
   } while (0)
 

@@ -14,12 +14,12 @@ size_t utf8_length(std::string_view t, size_t i) {
   for (size_t k = 1; k < n; ++k)
     if ((byte(i + k) & 0xC0) != 0x80) return 0;
   const unsigned char second = byte(i + 1);
-  if (lead == 0xE0 && second < 0xA0) return 0;                    // overlong
-  if (lead == 0xED && second > 0x9F) return 0;                    // surrogate
-  if (lead == 0xF0 && second < 0x90) return 0;                    // overlong
-  if (lead == 0xF4 && second > 0x8F) return 0;                    // beyond U+10FFFF
-  if (lead == 0xC2 && second < 0xA0) return 0;                    // C1 control characters
-  if (lead == 0xE2 && second == 0x80) {                           // marks that reorder text
+  if (lead == 0xE0 && second < 0xA0) return 0;  // overlong
+  if (lead == 0xED && second > 0x9F) return 0;  // surrogate
+  if (lead == 0xF0 && second < 0x90) return 0;  // overlong
+  if (lead == 0xF4 && second > 0x8F) return 0;  // beyond U+10FFFF
+  if (lead == 0xC2 && second < 0xA0) return 0;  // C1 control characters
+  if (lead == 0xE2 && second == 0x80) {         // marks that reorder text
     const unsigned char third = byte(i + 2);
     if (third >= 0xA8 && third <= 0xAE) return 0;
   }

@@ -18,8 +18,8 @@ Values Op::vjp(const Emit&, std::span<const Value>) const {
 }
 
 Value Op::inner_gradient(const Emit&, int output, Value) const {
-  fail(ErrorKind::unsupported, ErrorCode::unsupported, "{} has no gradient by its output {}", kind(),
-       output);
+  fail(ErrorKind::unsupported, ErrorCode::unsupported, "{} has no gradient by its output {}",
+       kind(), output);
 }
 
 Value Graph::append(Node node) {
@@ -29,8 +29,10 @@ Value Graph::append(Node node) {
 
 Value Graph::input(std::string_view name_, Type type, Stage stage) {
   if (stage == Stage::weights)
-    fail_usage("input '{}': inputs change with the data or with the seed; what changes with the weights is a weight",
-               printable(name_));
+    fail_usage(
+        "input '{}': inputs change with the data or with the seed; what changes with the weights "
+        "is a weight",
+        printable(name_));
   Node n;
   n.out = {type};
   n.stage = stage;
@@ -51,8 +53,8 @@ Value Graph::weight(std::string_view name_, Shape shape) {
   const std::string full = scope_ + std::string(name_);
   if (auto it = names_.find(full); it != names_.end()) {
     if (it->second.shape() != shape)
-      fail_shape("weight '{}' is used as {} and as {}", printable(full), to_string(it->second.shape()),
-                 to_string(shape));
+      fail_shape("weight '{}' is used as {} and as {}", printable(full),
+                 to_string(it->second.shape()), to_string(shape));
     return it->second;
   }
   Node n;
@@ -67,7 +69,8 @@ Value Graph::add(std::shared_ptr<const Op> op, Values in) {
   Node n;
   std::vector<Type> types;
   for (const Value& v : in) {
-    if (v.graph != this) fail_shape("{}: an operand is empty or belongs to another graph", op->kind());
+    if (v.graph != this)
+      fail_shape("{}: an operand is empty or belongs to another graph", op->kind());
     types.push_back(v.type());
     n.stage = std::max(n.stage, node(v).stage);
   }

@@ -1,5 +1,3 @@
-#include "runtime/plan_impl.h"
-
 #include <omp.h>
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/plan_impl.h"
 #include "runtime/text.h"
 
 namespace whence {
@@ -18,7 +17,8 @@ int default_threads() {
   if (const char* text = std::getenv("WHENCE_THREADS")) {
     int n = 0;
     const char* end = text + std::strlen(text);
-    if (const auto [p, e] = std::from_chars(text, end, n); e == std::errc() && p == end && n > 0) return n;
+    if (const auto [p, e] = std::from_chars(text, end, n); e == std::errc() && p == end && n > 0)
+      return n;
     fail_usage("WHENCE_THREADS is '{}', a whole number of at least 1 is needed", printable(text));
   }
   return std::max(1, omp_get_num_procs());
@@ -91,7 +91,8 @@ void Plan::Impl::number_slots() {
   }
   std::stable_sort(steps.begin(), steps.end(),
                    [](const Step& a, const Step& b) { return a.stage < b.stage; });
-  data_steps = int(std::count_if(steps.begin(), steps.end(), [](const Step& s) { return s.stage == Stage::data; }));
+  data_steps = int(std::count_if(steps.begin(), steps.end(),
+                                 [](const Step& s) { return s.stage == Stage::data; }));
 }
 
 void Plan::Impl::place_slots() {
@@ -115,7 +116,8 @@ void Plan::Impl::place_slots() {
     for (int s : steps[size_t(i)].in) {
       last_read[size_t(s)] = i;
       // backward() may run again without forward(): what it reads from the data stage stays.
-      if (i >= data_steps && node(slots[size_t(s)].value.node).stage == Stage::data) pinned[size_t(s)] = true;
+      if (i >= data_steps && node(slots[size_t(s)].value.node).stage == Stage::data)
+        pinned[size_t(s)] = true;
     }
   for (int i = 0; i < end; ++i) {
     Step& step = steps[size_t(i)];
@@ -192,13 +194,14 @@ void Plan::Impl::compute_weights(const Weights& weights) {
     if (it == weights.tensors.end())
       missing.push_back(nd.name);
     else if (it->second.type() != s.value.type())
-      misshapen.push_back(fmt::format("{} is {}, {} is needed", nd.name, to_string(it->second.shape()),
-                                      to_string(s.value.shape())));
+      misshapen.push_back(fmt::format("{} is {}, {} is needed", nd.name,
+                                      to_string(it->second.shape()), to_string(s.value.shape())));
     else
       s.tensor = it->second;
   }
   if (!missing.empty() || !misshapen.empty())
-    fail(ErrorKind::name, ErrorCode::keys, "the weights do not fit the model: {} missing{}{}; {} of another shape{}{}",
+    fail(ErrorKind::name, ErrorCode::keys,
+         "the weights do not fit the model: {} missing{}{}; {} of another shape{}{}",
          missing.size(), missing.empty() ? "" : " ", listing(missing), misshapen.size(),
          misshapen.empty() ? "" : " ", listing(misshapen));
   for (const Step& step : weight_steps) {
@@ -206,7 +209,8 @@ void Plan::Impl::compute_weights(const Weights& weights) {
     Slot& out = slots[size_t(step.out[0])];
     out.tensor = weights.derived->get(key(out.value), out.value.type(), [&](Tensor& fresh) {
       std::vector<View> in;
-      for (int s : step.in) in.push_back({slots[size_t(s)].tensor.data(), slots[size_t(s)].value.type()});
+      for (int s : step.in)
+        in.push_back({slots[size_t(s)].tensor.data(), slots[size_t(s)].value.type()});
       const Op& op = *node(step.node).op;
       std::vector<Type> types;
       for (const View& v : in) types.push_back(v.type);
@@ -249,7 +253,8 @@ std::span<real> Plan::input(Value input) {
     fail(ErrorKind::name, ErrorCode::keys, "nothing that the plan keeps depends on the input '{}'",
          input ? input.graph->node(input).name : "");
   const Slot& s = impl_->slots[size_t(impl_->slot(it->second))];
-  if (s.buffer < 0) fail_usage("'{}' is a weight: it is set by bind", impl_->node(it->second.node).name);
+  if (s.buffer < 0)
+    fail_usage("'{}' is a weight: it is set by bind", impl_->node(it->second.node).name);
   char* base = static_cast<char*>(impl_->memory.data()) + impl_->buffers[size_t(s.buffer)].offset;
   return {reinterpret_cast<real*>(base), size_t(s.value.shape().count())};
 }

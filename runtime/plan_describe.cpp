@@ -15,8 +15,11 @@ double Plan::flops(Stage stage) const {
 }
 
 std::string Plan::describe() const {
-  std::string text = fmt::format("{} activation bytes, {} derived weight bytes\n{:>4} {:<5} {:<16} {:<20} {:<18} {:>12} {:>9} {:>10} {:>8}  {}\n",
-                                 bytes(), derived_bytes(), "step", "stage", "op", "options", "shape", "offset", "lifetime", "bytes", "Mflop", "name");
+  std::string text = fmt::format(
+      "{} activation bytes, {} derived weight bytes\n{:>4} {:<5} {:<16} {:<20} {:<18} {:>12} {:>9} "
+      "{:>10} {:>8}  {}\n",
+      bytes(), derived_bytes(), "step", "stage", "op", "options", "shape", "offset", "lifetime",
+      "bytes", "Mflop", "name");
   for (size_t i = 0; i < impl_->steps.size(); ++i) {
     const Step& step = impl_->steps[i];
     const Node& nd = impl_->node(step.node);
@@ -27,11 +30,12 @@ std::string Plan::describe() const {
       if (s < 0) continue;
       const Slot& out = impl_->slots[size_t(s)];
       const Lifetime& life = impl_->buffers[size_t(out.buffer)];
-      text += fmt::format("{:>4} {:<5} {:<16} {:<20} {:<18} {:>12} {:>9} {:>10} {:>8.1f}  {}\n", i,
-                          step.stage == Stage::data ? "data" : "seed", nd.op->kind(), nd.op->detail(),
-                          to_string(out.value.shape()), life.offset + out.offset,
-                          fmt::format("{}-{}", life.first, life.last), out.value.type().bytes(), mflop,
-                          out.value.output == 0 ? nd.name : fmt::format("output {}", out.value.output));
+      text +=
+          fmt::format("{:>4} {:<5} {:<16} {:<20} {:<18} {:>12} {:>9} {:>10} {:>8.1f}  {}\n", i,
+                      step.stage == Stage::data ? "data" : "seed", nd.op->kind(), nd.op->detail(),
+                      to_string(out.value.shape()), life.offset + out.offset,
+                      fmt::format("{}-{}", life.first, life.last), out.value.type().bytes(), mflop,
+                      out.value.output == 0 ? nd.name : fmt::format("output {}", out.value.output));
     }
   }
   return text;

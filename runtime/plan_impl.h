@@ -13,7 +13,8 @@
 
 namespace whence {
 
-// Tensors by a key that spells out how they were computed from named weights. Entries die with their last plan.
+// Tensors by a key that spells out how they were computed from named weights. Entries die with
+// their last plan.
 class DerivedCache {
  public:
   template <class Compute>
@@ -42,9 +43,9 @@ struct Step {
 
 struct Slot {
   Value value;
-  int buffer = -1;     // in the arena; -1: a tensor of the weights stage
-  size_t offset = 0;   // inside the buffer
-  Tensor tensor;       // weights stage
+  int buffer = -1;    // in the arena; -1: a tensor of the weights stage
+  size_t offset = 0;  // inside the buffer
+  Tensor tensor;      // weights stage
 };
 
 struct Plan::Impl {
@@ -66,7 +67,8 @@ struct Plan::Impl {
   int kept_slot(Value kept) const {
     for (size_t i = 0; i < asked.size(); ++i)
       if (asked[i] == kept) return slot(program.kept[i]);
-    fail(ErrorKind::name, ErrorCode::keys, "the plan was not asked to keep '{}'", kept ? kept.graph->node(kept).name : "");
+    fail(ErrorKind::name, ErrorCode::keys, "the plan was not asked to keep '{}'",
+         kept ? kept.graph->node(kept).name : "");
   }
 
   Values asked;

@@ -34,7 +34,8 @@ void expect(const Tensor& t, Dtype wanted) {
   if (!t) fail_shape("an empty tensor was read");
   if (t.type().dtype != wanted)
     fail(ErrorKind::shape, ErrorCode::dtype, "a tensor of {} was read as {}",
-         wanted == Dtype::floating ? "integers" : "reals", wanted == Dtype::floating ? "reals" : "integers");
+         wanted == Dtype::floating ? "integers" : "reals",
+         wanted == Dtype::floating ? "reals" : "integers");
 }
 
 }  // namespace
@@ -43,7 +44,8 @@ Shape::Shape(std::initializer_list<int64_t> sizes)
     : Shape(std::span<const int64_t>(sizes.begin(), sizes.size())) {}
 
 Shape::Shape(std::span<const int64_t> sizes) {
-  if (sizes.size() > max_rank) fail_shape("{} axes given, at most {} are supported", sizes.size(), int(max_rank));
+  if (sizes.size() > max_rank)
+    fail_shape("{} axes given, at most {} are supported", sizes.size(), int(max_rank));
   for (int64_t size : sizes) {
     if (size < 0) fail_shape("a size of {} was given, sizes are at least 0", size);
     sizes_[size_t(rank_++)] = size;
@@ -119,7 +121,8 @@ Tensor Tensor::slice(int64_t begin, int64_t end) const {
     fail_shape("slice {}..{} of a tensor of shape {}", begin, end, to_string(shape()));
   const size_t step = size_t(shape().count(1, shape().rank())) * size_of(type_.dtype);
   char* start = static_cast<char*>(memory_.get()) + size_t(begin) * step;
-  return Tensor(Type{shape().with(0, end - begin), type_.dtype}, std::shared_ptr<void>(memory_, start));
+  return Tensor(Type{shape().with(0, end - begin), type_.dtype},
+                std::shared_ptr<void>(memory_, start));
 }
 
 Tensor Tensor::reshaped(Shape to) const {

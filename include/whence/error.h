@@ -24,8 +24,23 @@ enum class ErrorKind {
 
 // Finer than the kind, and stable: programs may switch on it.
 enum class ErrorCode {
-  usage, not_found, io, format, limit, keys, shape, dtype, nonfinite, unsupported, item,
-  no_memory, device_missing, device_lost, busy, cancelled, internal,
+  usage,
+  not_found,
+  io,
+  format,
+  limit,
+  keys,
+  shape,
+  dtype,
+  nonfinite,
+  unsupported,
+  item,
+  no_memory,
+  device_missing,
+  device_lost,
+  busy,
+  cancelled,
+  internal,
 };
 
 struct ErrorFields {

@@ -24,7 +24,8 @@ struct MethodInfo {
 const std::vector<MethodInfo>& methods();
 const MethodInfo& method(std::string_view id);  // throws usage, with the nearest ids
 
-// What is explained: the predicted class, a class, or the contrast of two (the score of one minus the other's).
+// What is explained: the predicted class, a class, or the contrast of two (the score of one minus
+// the other's).
 struct Target {
   int64_t of = -1;       // -1: the predicted class
   int64_t against = -1;  // -1: no contrast
@@ -35,8 +36,9 @@ struct Result {
   int64_t target = 0, against = -1;
   real score = 0;        // the explained scalar (`gradient_of`) of the clean input
   real probability = 0;  // softmax probability of `target`
-  std::optional<double> gap;  // sum of attributions minus the difference of scores, where the method is complete
-  bool flat = false;     // the map is constant, its min-max picture is empty
+  std::optional<double>
+      gap;  // sum of attributions minus the difference of scores, where the method is complete
+  bool flat = false;  // the map is constant, its min-max picture is empty
 };
 
 struct Request {
@@ -50,16 +52,19 @@ struct Request {
 
 class Method;
 
-// One thread at a time. Results do not depend on the chunk, the number of threads, or an item's neighbours.
+// One thread at a time. Results do not depend on the chunk, the number of threads, or an item's
+// neighbours.
 class Explainer {
  public:
   struct Settings {
-    int threads = 0;      // 0: WHENCE_THREADS, else one a core
-    size_t memory = 0;    // bytes of activations a plan may take; 0: 1 GiB
-    int64_t chunk = 0;    // rows of one batch; 0: chosen to fit `memory`
-    std::function<bool(double)> progress;  // called with the fraction done; false cancels (state error)
+    int threads = 0;    // 0: WHENCE_THREADS, else one a core
+    size_t memory = 0;  // bytes of activations a plan may take; 0: 1 GiB
+    int64_t chunk = 0;  // rows of one batch; 0: chosen to fit `memory`
+    std::function<bool(double)>
+        progress;  // called with the fraction done; false cancels (state error)
   };
-  explicit Explainer(std::shared_ptr<const Model> model) : Explainer(std::move(model), Settings{}) {}
+  explicit Explainer(std::shared_ptr<const Model> model)
+      : Explainer(std::move(model), Settings{}) {}
   Explainer(std::shared_ptr<const Model> model, Settings settings);
   ~Explainer();
 
@@ -67,12 +72,15 @@ class Explainer {
   Tensor logits(const Tensor& inputs);  // [N, K]
   // results[item][target]; every option is checked before anything runs.
   std::vector<std::vector<Result>> explain(const Tensor& inputs, const Request& request);
-  // Every step of the plans that `request` runs, with their memory (what `inspect` and reports print).
+  // Every step of the plans that `request` runs, with their memory (what `inspect` and reports
+  // print).
   std::string describe(const Request& request, int64_t items);
   // Activation bytes of the plans that `request` runs, for that many items; independent of `steps`.
   size_t bytes(const Request& request, int64_t items);
-  size_t derived_bytes(const Request& request, int64_t items);  // packed weights, shared by all plans of the model
-  // Of each pass that `request` runs: rows at once, and floating-point operations of a row (forward and backward).
+  size_t derived_bytes(const Request& request,
+                       int64_t items);  // packed weights, shared by all plans of the model
+  // Of each pass that `request` runs: rows at once, and floating-point operations of a row (forward
+  // and backward).
   struct Work {
     int64_t rows;
     double flops_per_row;

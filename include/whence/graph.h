@@ -1,5 +1,5 @@
-// Graph: a computation written down. A forward value, a gradient and a relevance are all nodes of one
-// graph; a rule does not compute, it adds nodes. Nothing runs until a Plan is made (plan.h).
+// Graph: a computation written down. A forward value, a gradient and a relevance are all nodes of
+// one graph; a rule does not compute, it adds nodes. Nothing runs until a Plan is made (plan.h).
 #pragma once
 
 #include <deque>
@@ -47,23 +47,25 @@ struct Node {
 // Append-only, so creation order is a topological order. Not copyable: Values point at it.
 class Graph {
  public:
-  // Weights are constants of a plan (Stage::weights) unless a training program wants to change them with
-  // every step (Stage::data).
+  // Weights are constants of a plan (Stage::weights) unless a training program wants to change them
+  // with every step (Stage::data).
   explicit Graph(Stage weight_stage = Stage::weights) : weight_stage_(weight_stage) {}
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
   Value input(std::string_view name, Type type, Stage stage = Stage::data);
-  Value weight(std::string_view name, Shape shape);  // named under the current scope; one node a name
+  Value weight(std::string_view name,
+               Shape shape);  // named under the current scope; one node a name
   Value add(std::shared_ptr<const Op> op, Values in);  // output 0; shapes are checked here
-  Value append_input(const Node& like);  // an input or weight with the type, stage and name of `like`
+  Value append_input(
+      const Node& like);  // an input or weight with the type, stage and name of `like`
 
-  // Names are the interface between models and methods. A value may have several, a name belongs to one
-  // value. Names are put under the current scope ("blocks.3." + "attn.out").
+  // Names are the interface between models and methods. A value may have several, a name belongs to
+  // one value. Names are put under the current scope ("blocks.3." + "attn.out").
   Value name(Value value, std::string_view name);
-  Value at(std::string_view full_name) const;             // throws name, listing the nearest names
+  Value at(std::string_view full_name) const;  // throws name, listing the nearest names
   bool has(std::string_view full_name) const { return names_.contains(std::string(full_name)); }
-  Values match(std::string_view glob) const;              // '*' and '?'; in graph order
+  Values match(std::string_view glob) const;  // '*' and '?'; in graph order
   std::vector<std::string> names_of(Value value) const;
   const std::map<std::string, Value, std::less<>>& names() const { return names_; }
 
@@ -93,10 +95,10 @@ class Graph {
   Stage weight_stage_;
 };
 
-// d of / d wrt, contracted with `seed` (the shape of `of`): for each w, sum over of * seed differentiated by w,
-// in the shape of w. Only nodes on a path from `of` to a wanted value are added; a weight has a gradient only if
-// it is named in `wrt`. `wrt` may name an attention's probabilities.
-// Throws name if `of` does not depend on a wanted value, unless `unused` is zero.
+// d of / d wrt, contracted with `seed` (the shape of `of`): for each w, sum over of * seed
+// differentiated by w, in the shape of w. Only nodes on a path from `of` to a wanted value are
+// added; a weight has a gradient only if it is named in `wrt`. `wrt` may name an attention's
+// probabilities. Throws name if `of` does not depend on a wanted value, unless `unused` is zero.
 enum class Unused : uint8_t { error, zero };
 Values gradient(Value of, Value seed, const Values& wrt, Unused unused = Unused::error);
 

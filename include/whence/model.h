@@ -1,5 +1,5 @@
-// Model: what a checkpoint on disk becomes. Methods know nothing about its family: they meet it through the
-// names of its graph and the layout given here.
+// Model: what a checkpoint on disk becomes. Methods know nothing about its family: they meet it
+// through the names of its graph and the layout given here.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +22,11 @@ struct Model {
   std::string layout;        // of the checkpoint: "timm", "hub", "torchvision"
   Shape input;               // of one item: [C, H, W]
   int64_t classes = 0;
-  int64_t blocks = 0;        // attention blocks, "blocks.0" to "blocks.N-1"
-  int64_t prefix_tokens = 0; // tokens before the patches
+  int64_t blocks = 0;         // attention blocks, "blocks.0" to "blocks.N-1"
+  int64_t prefix_tokens = 0;  // tokens before the patches
   int64_t grid_height = 0, grid_width = 0;
-  bool token_readout = true; // the head reads row 0 (and 1 where distilled); false: the mean of the patches
+  bool token_readout =
+      true;  // the head reads row 0 (and 1 where distilled); false: the mean of the patches
   std::function<Value(Graph&, int64_t batch)> build;  // returns the logits [batch, classes]
   Weights weights;
   Preprocess preprocess;
@@ -41,15 +42,16 @@ struct ImageSize {
   int64_t height = 0, width = 0;
 };
 struct LoadOptions {
-  std::string arch;                     // a named architecture, where shapes and config.json do not decide
+  std::string arch;  // a named architecture, where shapes and config.json do not decide
   std::optional<ImageSize> image_size;  // resamples the position embedding
   std::filesystem::path labels;         // a file of class names; empty: those of the model
-  bool allow_unexpected = false;        // tensors inside known layers that are not used are tolerated
-  bool allow_nonfinite = false;         // weights may hold NaN and infinities (for study)
+  bool allow_unexpected = false;  // tensors inside known layers that are not used are tolerated
+  bool allow_nonfinite = false;   // weights may hold NaN and infinities (for study)
 };
 
 // A folder of the model hub, a .safetensors file, or the folder of a bundled model.
-// Throws file, name, shape or unsupported errors that name the file and list every problem of a kind.
+// Throws file, name, shape or unsupported errors that name the file and list every problem of a
+// kind.
 Model load_model(const std::filesystem::path& path, const LoadOptions& options = {});
 
 }  // namespace whence

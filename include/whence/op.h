@@ -31,16 +31,18 @@ struct Emit {
   bool wants(int i) const { return wanted[size_t(i)]; }
 };
 
-// How an op treats rows, the elements of axis 1 of a [B, N, ...] value. A plan uses this to compute single
-// rows where the readout needs no more, forward and backward (runtime/passes/rows.h).
+// How an op treats rows, the elements of axis 1 of a [B, N, ...] value. A plan uses this to compute
+// single rows where the readout needs no more, forward and backward (runtime/passes/rows.h).
 struct RowFlow {
   enum Kind : uint8_t {
     none,      // needs its inputs whole
     by_row,    // row n of output 0 needs row n of the `rows` inputs, and the others whole
-    contract,  // sums over the rows of the `rows` inputs; rows where `zero` inputs vanish add nothing
+    contract,  // sums over the rows of the `rows` inputs; rows where `zero` inputs vanish add
+               // nothing
   } kind = none;
-  unsigned rows = 0;     // bit i: input i has the rows
-  unsigned zero = 0;     // by_row: a row is zero if it is zero in every (any_zero: in one) of these inputs
+  unsigned rows = 0;  // bit i: input i has the rows
+  unsigned zero =
+      0;  // by_row: a row is zero if it is zero in every (any_zero: in one) of these inputs
   bool any_zero = false;
   unsigned aligned_outputs = 1;  // bit o: output o has the rows
   unsigned whole_outputs = 0;    // contract, bit o: output o has no rows, it is summed over them
@@ -54,11 +56,12 @@ struct Op {
   virtual std::vector<Type> infer(std::span<const Type> in) const = 0;
   virtual void run(Stream& s, std::span<const View> in, std::span<const View> out) const = 0;
 
-  // Contribution to each wanted input (an empty Value: none). dy[o] is empty where output o has no cotangent.
-  // A contribution may be larger than its input along broadcast axes; the caller sums it.
+  // Contribution to each wanted input (an empty Value: none). dy[o] is empty where output o has no
+  // cotangent. A contribution may be larger than its input along broadcast axes; the caller sums
+  // it.
   virtual Values vjp(const Emit& e, std::span<const Value> dy) const;
-  // Gradient by output `output`, which is an inner value of the op (an attention's probabilities), given the
-  // cotangent dy of output 0.
+  // Gradient by output `output`, which is an inner value of the op (an attention's probabilities),
+  // given the cotangent dy of output 0.
   virtual Value inner_gradient(const Emit& e, int output, Value dy) const;
 
   virtual RowFlow row_flow(std::span<const Type>) const { return {}; }

@@ -23,20 +23,23 @@ Value mul(Value a, Value b);
 // --- products ------------------------------------------------------------------------------------
 // y[..., o] = sum_c x[..., c] weight[o, c] + bias[o]; bias may be empty.
 Value linear(Value x, Value weight, Value bias = {});
-// Two-operand product by labels, "bnc,oc->bno". Every label occurs once in an operand; labels of the result
-// come from the operands; labels missing from the result are summed (they must be in both operands).
+// Two-operand product by labels, "bnc,oc->bno". Every label occurs once in an operand; labels of
+// the result come from the operands; labels missing from the result are summed (they must be in
+// both operands).
 Value einsum(Value a, Value b, std::string_view labels);
 
 // --- rows ----------------------------------------------------------------------------------------
 Value layer_norm(Value x, Value weight, Value bias, real epsilon);  // over the last axis
-Value softmax(Value x);      // over the last axis
-Value log_softmax(Value x);  // over the last axis
-// loss[b] = -sum_k target[b, k] log_softmax(logits)[b, k]; target rows are distributions. [B, K] -> [B]
+Value softmax(Value x);                                             // over the last axis
+Value log_softmax(Value x);                                         // over the last axis
+// loss[b] = -sum_k target[b, k] log_softmax(logits)[b, k]; target rows are distributions. [B, K] ->
+// [B]
 Value cross_entropy(Value logits, Value target);
 
 // --- attention -----------------------------------------------------------------------------------
-// q, k, v: [B, S, H*D], head h in columns h*D..h*D+D-1. probs = softmax_rows(scale q k^T) [B, H, S, S],
-// context = probs v [B, S, H*D], probs_mean = mean over heads [B, S, S]. What nobody keeps is never stored.
+// q, k, v: [B, S, H*D], head h in columns h*D..h*D+D-1. probs = softmax_rows(scale q k^T) [B, H, S,
+// S], context = probs v [B, S, H*D], probs_mean = mean over heads [B, S, S]. What nobody keeps is
+// never stored.
 struct Attention {
   Value context, probs, probs_mean;
 };
@@ -44,7 +47,8 @@ Attention attention(Value q, Value k, Value v, int64_t heads, real scale);
 // Row `row` of the probabilities alone: [B, H, S].
 Value attention_row(const Attention& a, int64_t row);
 // Given the gradient of a score by the context: of the gradient G by the probabilities
-Value attention_gradient_row(const Attention& a, Value dcontext, int64_t row);  // one row, [B, H, S]
+Value attention_gradient_row(const Attention& a, Value dcontext,
+                             int64_t row);                          // one row, [B, H, S]
 Value attention_gradient_mean(const Attention& a, Value dcontext);  // mean over heads, [B, S, S]
 // mean over heads of max(probs * G, 0), [B, S, S] (Chefer, Gur and Wolf, ICCV 2021, eq. 5)
 Value attention_relevance(const Attention& a, Value dcontext);
@@ -54,13 +58,15 @@ Value attention_relevance_chain(const Attention& a, Value dcontext, Value r);
 // --- shape ---------------------------------------------------------------------------------------
 Value reshape(Value x, Shape shape);
 Value slice(Value x, int axis, int64_t begin, int64_t end);
-Value pad(Value x, int axis, int64_t begin, int64_t size);  // zeros around x up to `size`; inverse of slice
+Value pad(Value x, int axis, int64_t begin,
+          int64_t size);  // zeros around x up to `size`; inverse of slice
 Value concat(const Values& parts, int axis);
-Value expand(Value x, Shape shape);                    // repeats axes of size 1
-Value row(Value x, int64_t index);                     // [B, N, C] -> [B, C]
-Value sum(Value x, const std::vector<int>& axes);      // the axes disappear
+Value expand(Value x, Shape shape);                // repeats axes of size 1
+Value row(Value x, int64_t index);                 // [B, N, C] -> [B, C]
+Value sum(Value x, const std::vector<int>& axes);  // the axes disappear
 Value mean(Value x, const std::vector<int>& axes);
-Value unit_row(Graph& graph, int64_t batch, int64_t size, int64_t index);  // [B, N] with ones in column `index`
+Value unit_row(Graph& graph, int64_t batch, int64_t size,
+               int64_t index);  // [B, N] with ones in column `index`
 
 // --- images --------------------------------------------------------------------------------------
 // [B, C, H, W] -> [B, (H/P)(W/P), C*P*P]: patches row by row, elements as in a convolution weight.

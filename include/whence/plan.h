@@ -9,13 +9,13 @@
 
 namespace whence {
 
-// Reads its graph only while it is made; the graph may grow or go afterwards. One call at a time: a second
-// concurrent call throws state (busy). Several plans may run at once and share Weights.
+// Reads its graph only while it is made; the graph may grow or go afterwards. One call at a time: a
+// second concurrent call throws state (busy). Several plans may run at once and share Weights.
 class Plan {
  public:
   struct Options {
-    Values given;     // values that become inputs: nothing above them runs
-    int threads = 0;  // 0: WHENCE_THREADS, else one a core
+    Values given;                  // values that become inputs: nothing above them runs
+    int threads = 0;               // 0: WHENCE_THREADS, else one a core
     bool keep_rows_whole = false;  // do not restrict tails to the rows that are read
   };
   explicit Plan(const Values& keep, Options options);
@@ -24,22 +24,23 @@ class Plan {
   Plan& operator=(Plan&&) noexcept;
   ~Plan();
 
-  // Runs the weights stage. What it derives (packed weights) is shared by every plan bound to `weights`.
-  // Throws keys or shape errors that list every problem.
+  // Runs the weights stage. What it derives (packed weights) is shared by every plan bound to
+  // `weights`. Throws keys or shape errors that list every problem.
   void bind(const Weights& weights);
   void set(Value input, const Tensor& value);  // copies; the type must match
   std::span<real> input(Value input);          // its memory, to be filled in place
   void forward();                              // runs the data stage
-  void backward();                             // runs the seed stage; may be repeated with another seed
+  void backward();  // runs the seed stage; may be repeated with another seed
   std::span<const real> view(Value kept) const;  // valid until the plan next runs
   Tensor get(Value kept) const;                  // a copy
 
-  size_t bytes() const;         // of activations: one allocation, made here
-  size_t derived_bytes() const; // of what the weights stage holds
+  size_t bytes() const;          // of activations: one allocation, made here
+  size_t derived_bytes() const;  // of what the weights stage holds
   int steps(Stage stage) const;
   int steps(std::string_view kind) const;  // how many steps of this kind of op run
   double flops(Stage stage) const;
-  std::string describe() const;  // a line for each step: kind, name, shape, offset, lifetime, bytes, flops
+  std::string describe()
+      const;  // a line for each step: kind, name, shape, offset, lifetime, bytes, flops
 
  private:
   struct Impl;

@@ -18,9 +18,16 @@ using real = float;
 
 enum class Dtype : uint8_t { floating, i32 };  // floating: `real`
 inline size_t size_of(Dtype d) { return d == Dtype::floating ? sizeof(real) : sizeof(int32_t); }
-template <class T> constexpr Dtype dtype_of();
-template <> constexpr Dtype dtype_of<real>() { return Dtype::floating; }
-template <> constexpr Dtype dtype_of<int32_t>() { return Dtype::i32; }
+template <class T>
+constexpr Dtype dtype_of();
+template <>
+constexpr Dtype dtype_of<real>() {
+  return Dtype::floating;
+}
+template <>
+constexpr Dtype dtype_of<int32_t>() {
+  return Dtype::i32;
+}
 
 // Up to five sizes, outermost first. A size may be 0; the rank may be 0 (a scalar).
 class Shape {
@@ -54,8 +61,8 @@ struct Type {
 
 class Tensor {
  public:
-  Tensor() = default;                       // empty handle
-  explicit Tensor(Type type);               // zeros
+  Tensor() = default;          // empty handle
+  explicit Tensor(Type type);  // zeros
   Tensor(Type type, std::shared_ptr<void> memory) : type_(type), memory_(std::move(memory)) {}
   static Tensor of(Shape shape, std::span<const real> values);
   static Tensor of(Shape shape, std::initializer_list<real> values);
@@ -67,13 +74,13 @@ class Tensor {
   const void* data() const { return memory_.get(); }
   void* data() { return memory_.get(); }
   const std::shared_ptr<void>& share() const { return memory_; }  // keeps the memory alive
-  std::span<real> reals();              // throws dtype for another element type
+  std::span<real> reals();  // throws dtype for another element type
   std::span<const real> reals() const;
   std::span<int32_t> ints();
   std::span<const int32_t> ints() const;
-  Tensor clone() const;                 // a copy of the memory
+  Tensor clone() const;                            // a copy of the memory
   Tensor slice(int64_t begin, int64_t end) const;  // of the outermost axis; shares the memory
-  Tensor reshaped(Shape shape) const;   // same count; shares the memory
+  Tensor reshaped(Shape shape) const;              // same count; shares the memory
 
  private:
   Type type_;

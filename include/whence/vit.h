@@ -14,15 +14,21 @@ struct ViTConfig {
   int64_t patch = 16, channels = 3;
   int64_t width = 768, depth = 12, heads = 12, mlp = 3072, classes = 1000;
   real norm_epsilon = real(1e-6);
-  enum class Activation : uint8_t { gelu, gelu_tanh, gelu_quick, relu } activation = Activation::gelu;
+  enum class Activation : uint8_t {
+    gelu,
+    gelu_tanh,
+    gelu_quick,
+    relu
+  } activation = Activation::gelu;
   enum class Pooling : uint8_t { token, mean } pooling = Pooling::token;  // what the head reads
   bool class_token = true;
-  bool distilled = false;      // a second token and head; logits are the mean of both heads
-  int64_t registers = 0;       // extra tokens after the class token
-  bool position_skips_prefix = false;  // position embedding for patches only, added before the class token
+  bool distilled = false;  // a second token and head; logits are the mean of both heads
+  int64_t registers = 0;   // extra tokens after the class token
+  bool position_skips_prefix =
+      false;  // position embedding for patches only, added before the class token
   bool patch_bias = true, qkv_bias = true;
-  bool pre_norm = false;       // layer norm between embedding and the first block
-  bool layer_scale = false;    // x += scale * f(norm(x))
+  bool pre_norm = false;     // layer norm between embedding and the first block
+  bool layer_scale = false;  // x += scale * f(norm(x))
 
   int64_t grid_height() const { return image_height / patch; }
   int64_t grid_width() const { return image_width / patch; }
@@ -36,14 +42,16 @@ struct ViTConfig {
 //   embed.registers [1,R,W]        embed.pos [1,T,W]      norm_pre.{weight,bias} [W]
 //   blocks.I.norm1.{weight,bias}   blocks.I.attn.{q,k,v,proj}.{weight [W,W], bias [W]}
 //   blocks.I.scale1 [W]            blocks.I.norm2.{weight,bias}
-//   blocks.I.mlp.fc1.{weight [M,W], bias [M]}  blocks.I.mlp.fc2.{weight [W,M], bias [W]}  blocks.I.scale2 [W]
-//   norm.{weight,bias} [W]         head.{weight [K,W], bias [K]}  head_dist.{weight,bias}
-// T counts the prefix tokens unless position_skips_prefix. With mean pooling `norm` follows the mean.
+//   blocks.I.mlp.fc1.{weight [M,W], bias [M]}  blocks.I.mlp.fc2.{weight [W,M], bias [W]}
+//   blocks.I.scale2 [W] norm.{weight,bias} [W]         head.{weight [K,W], bias [K]}
+//   head_dist.{weight,bias}
+// T counts the prefix tokens unless position_skips_prefix. With mean pooling `norm` follows the
+// mean.
 //
 // Places that can be read, differentiated and written: image [B,C,H,W], embed.patches [B,G,W],
-// embed.out [B,S,W], blocks.I.{norm1, attn.q, attn.k, attn.v, attn.context, attn.out, mid, norm2, mlp.hidden,
-// mlp.out, out}, norm, logits [B,K]; of every attention also blocks.I.attn.{probs [B,H,S,S], probs_mean
-// [B,S,S]}.
+// embed.out [B,S,W], blocks.I.{norm1, attn.q, attn.k, attn.v, attn.context, attn.out, mid, norm2,
+// mlp.hidden, mlp.out, out}, norm, logits [B,K]; of every attention also blocks.I.attn.{probs
+// [B,H,S,S], probs_mean [B,S,S]}.
 Value build_vit(Graph& graph, const ViTConfig& config, int64_t batch);  // returns the logits
 
 }  // namespace whence

@@ -15,7 +15,7 @@ std::shared_ptr<DerivedCache> make_derived_cache();
 
 struct Weights {
   std::map<std::string, Tensor> tensors;  // by the graph's weight names
-  std::string digest;                     // of every bound tensor's name, shape and bytes; 16 hex digits
+  std::string digest;  // of every bound tensor's name, shape and bytes; 16 hex digits
   std::shared_ptr<DerivedCache> derived = make_derived_cache();  // shared by copies of this object
 };
 

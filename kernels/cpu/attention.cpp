@@ -65,6 +65,9 @@ struct Forward {
 void attention(Stream& s, const real* q, const real* k, const real* v, const AttentionSize& size,
                real scale, real* context, const AttentionCapture& capture) {
   if (!context && !capture.probs && !capture.head_mean && !capture.row) return;
+  if (size.keys <= 0 && context) {  // nothing to attend to
+    std::fill_n(context, size.batch * size.queries * size.heads * size.width, real(0));
+  }
   if (size.queries <= 0 || size.keys <= 0) return;
   const Stream team = attention_stream(s, size);
   const int64_t round =

@@ -1,5 +1,5 @@
-// What attention and its backward pass share: the work item (one head of one sample), blocks of query
-// rows whose scores stay in cache, and sums of maps over heads.
+// What attention and its backward pass share: the work item (one head of one sample), blocks of
+// query rows whose scores stay in cache, and sums of maps over heads.
 #pragma once
 
 #include <memory>
@@ -51,8 +51,8 @@ Left gather(const real* at, int64_t stride, int64_t first, int64_t count, int64_
   return {rows, width, 1};
 }
 
-// P = softmax(scale q k^T) of a block of query rows; columns beyond the keys become 0. `keys` are the
-// panels of k with the keys as columns.
+// P = softmax(scale q k^T) of a block of query rows; columns beyond the keys become 0. `keys` are
+// the panels of k with the keys as columns.
 inline void probabilities(const Left& q, int64_t rows, const real* keys, int64_t width,
                           const MapSize& map, real scale, real* p) {
   constexpr real lowest = -std::numeric_limits<real>::infinity();
@@ -87,12 +87,13 @@ class HeadMean {
   // Adds the maps of a round of items [first, first + count).
   void finish_round(const Stream& s, int64_t first, int64_t count) {
     if (!slots_) return;
-    parallel_ranges(s, size_.queries, row_grain(count * size_.keys), [&](int64_t begin, int64_t end) {
-      for (int64_t i = 0; i < count; ++i)
-        for (int64_t query = begin; query < end; ++query) {
-          add(first + i, query, slots_.get() + i * map_ + query * size_.keys);
-        }
-    });
+    parallel_ranges(s, size_.queries, row_grain(count * size_.keys),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t i = 0; i < count; ++i)
+                        for (int64_t query = begin; query < end; ++query) {
+                          add(first + i, query, slots_.get() + i * map_ + query * size_.keys);
+                        }
+                    });
   }
 
  private:
@@ -112,8 +113,8 @@ class HeadMean {
   std::unique_ptr<real[]> slots_;
 };
 
-// f(item, slot) for all heads of all samples on the stream's threads; if maps are summed over heads,
-// in rounds of one item a thread, with finish(first, count) after each.
+// f(item, slot) for all heads of all samples on the stream's threads; if maps are summed over
+// heads, in rounds of one item a thread, with finish(first, count) after each.
 template <class F, class G>
 void each_head(const Stream& s, const k::AttentionSize& z, int64_t round, F&& f, G&& finish) {
   const int64_t items = z.batch * z.heads;

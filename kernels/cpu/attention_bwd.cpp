@@ -1,8 +1,8 @@
 // Gradients of attention and the maps that explanation methods read from them.
 //
 // A thread takes one head of one sample at a time and goes through its query rows in blocks. For a
-// block it computes P again (nothing but q, k, v is kept from the forward pass), G = dcontext v^T and
-// dS, both in cache, and multiplies them with what the packed panels hold:
+// block it computes P again (nothing but q, k, v is kept from the forward pass), G = dcontext v^T
+// and dS, both in cache, and multiplies them with what the packed panels hold:
 //   dq = dS k        rows are queries
 //   dk = dS^T q      rows are keys; a block's queries continue the sums of the block before it
 //   dv = P^T dcontext
@@ -143,8 +143,8 @@ struct Backward {
 
   // g becomes scale * P * (G - rowsum(P * G)).
   void score_gradient(const real* p, real* g, int64_t cols) const {
-    const Vec dot =
-        splat(row_dot(cols, [&](int64_t j, auto n) { return std::pair(load(p + j, n), load(g + j, n)); }));
+    const Vec dot = splat(row_dot(
+        cols, [&](int64_t j, auto n) { return std::pair(load(p + j, n), load(g + j, n)); }));
     each_vec(cols, [&](int64_t j, auto n) {
       store(g + j, splat(scale) * (load(p + j, n) * (load(g + j, n) - dot)), n);
     });
@@ -173,6 +173,9 @@ void attention_bwd(Stream& s, const real* q, const real* k, const real* v, const
     if (out.dv) std::fill_n(out.dv, key_elements, real(0));
     if (out.chain_out) std::fill_n(out.chain_out, size.batch * size.keys, real(0));
     return;
+  }
+  if (size.keys <= 0 && out.dq) {
+    std::fill_n(out.dq, size.batch * size.queries * size.heads * size.width, real(0));
   }
   if (size.batch <= 0 || size.heads <= 0 || size.keys <= 0) return;
   const Stream team = attention_stream(s, size);

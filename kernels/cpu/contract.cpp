@@ -1,11 +1,11 @@
 // Einsums of two operands with arbitrary strides.
 //
-// The general path cuts the result into blocks of rows x columns. A block packs its columns of b into
-// panels and gathers its rows of a where they do not already lie as a tile reads them, some hundred
-// summed elements at a time, and multiplies them with the tiles of the plain product. A vector times a
-// matrix reads the matrix once from where it lies: down its columns if they are adjacent in memory,
-// else transposing lanes x lanes elements in registers. Everywhere an element is one chain of
-// multiply-adds in ascending order of the sum. Blocks go to threads.
+// The general path cuts the result into blocks of rows x columns. A block packs its columns of b
+// into panels and gathers its rows of a where they do not already lie as a tile reads them, some
+// hundred summed elements at a time, and multiplies them with the tiles of the plain product. A
+// vector times a matrix reads the matrix once from where it lies: down its columns if they are
+// adjacent in memory, else transposing lanes x lanes elements in registers. Everywhere an element
+// is one chain of multiply-adds in ascending order of the sum. Blocks go to threads.
 //
 // Bytes: both operands and the result about once (each operand again for every 100 to 250 rows or
 // columns of the other). Bound by the FMA units, or by reading the matrix for a vector.
@@ -108,7 +108,8 @@ struct Block {
   }
 
   Left gather_rows(int64_t from, int64_t count) const {
-    const int64_t row_step = step_of(x.rows_a, row, rows), sum_step = step_of(x.sums_a, from, count);
+    const int64_t row_step = step_of(x.rows_a, row, rows),
+                  sum_step = step_of(x.sums_a, from, count);
     const real* at = a + x.rows_a[size_t(row)] + x.sums_a[size_t(from)];
     const bool collides = row_step * int64_t(sizeof(real)) % 2048 == 0;
     if (row_step > 0 && sum_step == 1 && !collides) return {at, row_step, 1};
@@ -177,9 +178,13 @@ void blocks(const Stream& s, const real* a, const real* b, real* c, const Index&
   parallel_items({int(threads)}, x.loops() * down.pieces * across.pieces, [&](int64_t item) {
     const int64_t j = item % across.pieces, i = item / across.pieces % down.pieces;
     const auto loop = size_t(item / across.pieces / down.pieces);
-    const Block block{x, a + x.loops_a[loop], b + x.loops_b[loop],
-                      down.cut(i), down.cut(i + 1) - down.cut(i),
-                      across.cut(j), across.cut(j + 1) - across.cut(j)};
+    const Block block{x,
+                      a + x.loops_a[loop],
+                      b + x.loops_b[loop],
+                      down.cut(i),
+                      down.cut(i + 1) - down.cut(i),
+                      across.cut(j),
+                      across.cut(j + 1) - across.cut(j)};
     block.compute(scale, c + x.loops_c[loop]);
   });
 }
@@ -220,33 +225,34 @@ void along_rows(const real* a, int64_t a_step, const real* b, int64_t b_step, in
 // One row of the result per loop index, with one step along the columns and one along the sum.
 bool vector_path(const Stream& s, const real* a, const real* b, real* c, const Index& x,
                  real scale) {
-  const int64_t col_step = step_of(x.cols_b, 0, x.cols()), sum_step = step_of(x.sums_b, 0, x.sums()),
-                a_step = step_of(x.sums_a, 0, x.sums());
+  const int64_t col_step = step_of(x.cols_b, 0, x.cols()),
+                sum_step = step_of(x.sums_b, 0, x.sums()), a_step = step_of(x.sums_a, 0, x.sums());
   if (x.rows() != 1 || a_step == 0 || sum_step == 0 || col_step == 0) return false;
   const bool down = col_step == 1;
   if (!down && sum_step != 1) return false;
   constexpr int64_t piece = 4 * lanes;
   const int64_t pieces = (x.cols() + piece - 1) / piece;
-  parallel_ranges(s, x.loops() * pieces, row_grain(piece * x.sums()), [&](int64_t begin, int64_t end) {
-    alignas(vec_bytes) real sums[piece];
-    for (int64_t item = begin; item < end; ++item) {
-      const auto loop = size_t(item / pieces);
-      const int64_t first = item % pieces * piece, cols = std::min(piece, x.cols() - first);
-      const real* vector = a + x.loops_a[loop];
-      const real* matrix = b + x.loops_b[loop] + first * col_step;
-      if (down) {
-        constexpr decltype(&down_columns<1>) kinds[] = {down_columns<1>, down_columns<2>,
-                                                        down_columns<3>, down_columns<4>};
-        kinds[(cols - 1) / lanes](vector, a_step, matrix, sum_step, x.sums(), cols, sums);
-      } else {
-        for (int64_t j = 0; j < cols; j += lanes) {
-          along_rows(vector, a_step, matrix + j * col_step, col_step, x.sums(),
-                     std::min<int64_t>(lanes, cols - j), sums + j);
+  parallel_ranges(
+      s, x.loops() * pieces, row_grain(piece * x.sums()), [&](int64_t begin, int64_t end) {
+        alignas(vec_bytes) real sums[piece];
+        for (int64_t item = begin; item < end; ++item) {
+          const auto loop = size_t(item / pieces);
+          const int64_t first = item % pieces * piece, cols = std::min(piece, x.cols() - first);
+          const real* vector = a + x.loops_a[loop];
+          const real* matrix = b + x.loops_b[loop] + first * col_step;
+          if (down) {
+            constexpr decltype(&down_columns<1>) kinds[] = {down_columns<1>, down_columns<2>,
+                                                            down_columns<3>, down_columns<4>};
+            kinds[(cols - 1) / lanes](vector, a_step, matrix, sum_step, x.sums(), cols, sums);
+          } else {
+            for (int64_t j = 0; j < cols; j += lanes) {
+              along_rows(vector, a_step, matrix + j * col_step, col_step, x.sums(),
+                         std::min<int64_t>(lanes, cols - j), sums + j);
+            }
+          }
+          store_scaled(sums, cols, scale, x.cols_c, first, c + x.loops_c[loop]);
         }
-      }
-      store_scaled(sums, cols, scale, x.cols_c, first, c + x.loops_c[loop]);
-    }
-  });
+      });
   return true;
 }
 

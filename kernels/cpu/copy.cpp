@@ -10,7 +10,8 @@ namespace {
 
 using namespace cpu;
 
-// Visits every run of `patch` adjacent pixels: f(offset in the image tensor, offset in the patches).
+// Visits every run of `patch` adjacent pixels: f(offset in the image tensor, offset in the
+// patches).
 template <class F>
 void each_run(const Stream& s, const PatchSize& size, F&& f) {
   const int64_t p = size.patch;
@@ -18,19 +19,19 @@ void each_run(const Stream& s, const PatchSize& size, F&& f) {
   const int64_t down = size.height / p, across = size.width / p;
   const int64_t patch_elements = size.channels * p * p;
   // An item is one row of patches of one sample.
-  parallel_ranges(s, size.batch * down, row_grain(across * patch_elements),
-                  [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t b = item / down, y = item % down;
-      for (int64_t c = 0; c < size.channels; ++c) {
-        for (int64_t i = 0; i < p; ++i) {
-          const int64_t line = ((b * size.channels + c) * size.height + y * p + i) * size.width;
-          const int64_t cell = item * across * patch_elements + (c * p + i) * p;
-          for (int64_t x = 0; x < across; ++x) f(line + x * p, cell + x * patch_elements);
+  parallel_ranges(
+      s, size.batch * down, row_grain(across * patch_elements), [&](int64_t begin, int64_t end) {
+        for (int64_t item = begin; item < end; ++item) {
+          const int64_t b = item / down, y = item % down;
+          for (int64_t c = 0; c < size.channels; ++c) {
+            for (int64_t i = 0; i < p; ++i) {
+              const int64_t line = ((b * size.channels + c) * size.height + y * p + i) * size.width;
+              const int64_t cell = item * across * patch_elements + (c * p + i) * p;
+              for (int64_t x = 0; x < across; ++x) f(line + x * p, cell + x * patch_elements);
+            }
+          }
         }
-      }
-    }
-  });
+      });
 }
 
 }  // namespace
@@ -52,12 +53,14 @@ void fill(Stream& s, real value, int64_t count, real* y) {
 
 void patchify(Stream& s, const real* x, const PatchSize& size, real* y) {
   const size_t bytes = size_t(size.patch) * sizeof(real);
-  each_run(s, size, [=](int64_t image, int64_t patch) { std::memcpy(y + patch, x + image, bytes); });
+  each_run(s, size,
+           [=](int64_t image, int64_t patch) { std::memcpy(y + patch, x + image, bytes); });
 }
 
 void unpatchify(Stream& s, const real* y, const PatchSize& size, real* x) {
   const size_t bytes = size_t(size.patch) * sizeof(real);
-  each_run(s, size, [=](int64_t image, int64_t patch) { std::memcpy(x + image, y + patch, bytes); });
+  each_run(s, size,
+           [=](int64_t image, int64_t patch) { std::memcpy(x + image, y + patch, bytes); });
 }
 
 }  // namespace whence::k

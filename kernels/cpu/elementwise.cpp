@@ -1,8 +1,8 @@
 // Elementwise functions and broadcasting pairs.
 //
-// One pass over dense memory in vectors; ranges of elements go to threads. Moves 8 bytes per element
-// (unary, affine), 12 (unary_bwd, binary without broadcast); bound by memory from about 1 MB, by the
-// polynomial of the function below that.
+// One pass over dense memory in vectors; ranges of elements go to threads. Moves 8 bytes per
+// element (unary, affine), 12 (unary_bwd, binary without broadcast); bound by memory from about 1
+// MB, by the polynomial of the function below that.
 #include "kernels/elementwise.h"
 
 #include <cstring>
@@ -19,12 +19,18 @@ using namespace cpu;
 template <class G>
 void with(Unary f, G&& g) {
   switch (f) {
-    case Unary::identity: return g(std::integral_constant<Unary, Unary::identity>());
-    case Unary::relu: return g(std::integral_constant<Unary, Unary::relu>());
-    case Unary::gelu: return g(std::integral_constant<Unary, Unary::gelu>());
-    case Unary::gelu_tanh: return g(std::integral_constant<Unary, Unary::gelu_tanh>());
-    case Unary::gelu_quick: return g(std::integral_constant<Unary, Unary::gelu_quick>());
-    case Unary::tanh: return g(std::integral_constant<Unary, Unary::tanh>());
+    case Unary::identity:
+      return g(std::integral_constant<Unary, Unary::identity>());
+    case Unary::relu:
+      return g(std::integral_constant<Unary, Unary::relu>());
+    case Unary::gelu:
+      return g(std::integral_constant<Unary, Unary::gelu>());
+    case Unary::gelu_tanh:
+      return g(std::integral_constant<Unary, Unary::gelu_tanh>());
+    case Unary::gelu_quick:
+      return g(std::integral_constant<Unary, Unary::gelu_quick>());
+    case Unary::tanh:
+      return g(std::integral_constant<Unary, Unary::tanh>());
   }
 }
 
@@ -129,9 +135,12 @@ void binary(Stream& s, Binary f, const real* a, const real* b, const Broadcast& 
   for (int64_t size : space.size)
     if (size == 0) return;
   switch (f) {
-    case Binary::add: return binary_of<Binary::add>(s, a, b, space, y);
-    case Binary::sub: return binary_of<Binary::sub>(s, a, b, space, y);
-    case Binary::mul: return binary_of<Binary::mul>(s, a, b, space, y);
+    case Binary::add:
+      return binary_of<Binary::add>(s, a, b, space, y);
+    case Binary::sub:
+      return binary_of<Binary::sub>(s, a, b, space, y);
+    case Binary::mul:
+      return binary_of<Binary::mul>(s, a, b, space, y);
   }
 }
 

@@ -52,8 +52,8 @@ void pack_panel(const real* b, int64_t width, int64_t sums, int64_t stride_n, in
 namespace {
 
 // A tile whose last vector reaches beyond the columns of c goes through memory that has the room.
-void ragged_tile(int64_t rows, int64_t width, const Left& a, const real* panel, int64_t sums, real* c,
-                 int64_t c_stride, bool add) {
+void ragged_tile(int64_t rows, int64_t width, const Left& a, const real* panel, int64_t sums,
+                 real* c, int64_t c_stride, bool add) {
   alignas(vec_bytes) real whole[tile_rows * panel_width];
   const size_t bytes = size_t(width) * sizeof(real);
   for (int64_t i = 0; add && i < rows; ++i) {

@@ -55,18 +55,24 @@ using Finish = void (*)(const real*, int64_t, int64_t, const Epilogue&, int64_t,
 
 Finish finish_for(Unary f) {
   switch (f) {
-    case Unary::identity: break;
-    case Unary::relu: return finish<Unary::relu>;
-    case Unary::gelu: return finish<Unary::gelu>;
-    case Unary::gelu_tanh: return finish<Unary::gelu_tanh>;
-    case Unary::gelu_quick: return finish<Unary::gelu_quick>;
-    case Unary::tanh: return finish<Unary::tanh>;
+    case Unary::identity:
+      break;
+    case Unary::relu:
+      return finish<Unary::relu>;
+    case Unary::gelu:
+      return finish<Unary::gelu>;
+    case Unary::gelu_tanh:
+      return finish<Unary::gelu_tanh>;
+    case Unary::gelu_quick:
+      return finish<Unary::gelu_quick>;
+    case Unary::tanh:
+      return finish<Unary::tanh>;
   }
   return finish<Unary::identity>;
 }
 
-// Rows whose distance is a multiple of half an L1 way fall into so few cache sets that the rows of a
-// tile evict each other; such chunks are copied to rows an odd number of lines apart.
+// Rows whose distance is a multiple of half an L1 way fall into so few cache sets that the rows of
+// a tile evict each other; such chunks are copied to rows an odd number of lines apart.
 bool rows_collide(int64_t stride) { return stride * int64_t(sizeof(real)) % 2048 == 0; }
 
 struct Rows {
@@ -136,8 +142,8 @@ void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int
       for (int64_t t = 0; t < tiles.pieces; ++t) {
         const int64_t i = tiles.cut(t), height = tiles.cut(t + 1) - i;
         ask_for(epilogue.residual, c, first + i, height, column, c_stride);
-        tile(height, width, {rows.at + i * rows.stride, rows.stride, 1}, panel, k,
-             sums, panel_width, false, {next + t * share * k, share});
+        tile(height, width, {rows.at + i * rows.stride, rows.stride, 1}, panel, k, sums,
+             panel_width, false, {next + t * share * k, share});
         Epilogue here = epilogue;
         if (here.residual) here.residual += (first + i) * c_stride;
         store_tile(sums, height, width, here, column, c + (first + i) * c_stride, c_stride);

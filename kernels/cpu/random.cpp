@@ -1,7 +1,7 @@
 // Philox4x32-10 and what is made of its words, sixteen blocks at a time.
 //
-// A group of 16 counters gives 64 variates; threads take ranges of groups, and a group that is cut off
-// by the end is computed whole. Writes 4 bytes per element; bound by the generator's 40
+// A group of 16 counters gives 64 variates; threads take ranges of groups, and a group that is cut
+// off by the end is computed whole. Writes 4 bytes per element; bound by the generator's 40
 // multiplications per block (uniform) and the logarithm (normal).
 #include "kernels/random.h"
 
@@ -16,7 +16,7 @@ namespace {
 
 using namespace cpu;
 
-constexpr int group = 16;               // blocks
+constexpr int group = 16;  // blocks
 constexpr int group_elements = 4 * group;
 
 using Words = std::array<std::array<uint32_t, group>, 4>;
@@ -86,20 +86,20 @@ void normal_group(const Words& w, Variates& out) {
 template <class F>
 void each_group(const Stream& s, const RandomKey& key, int64_t count, real* y, F&& f) {
   const int64_t groups = (count + group_elements - 1) / group_elements;
-  parallel_ranges(s, groups, elements_per_thread / 4 / group_elements,
-                  [&](int64_t begin, int64_t end) {
-    Words words;
-    Variates z;
-    for (int64_t g = begin; g < end; ++g) {
-      philox_group(key, uint64_t(g) * group, words);
-      f(words, z);
-      real out[group_elements];
-      for (int l = 0; l < group; ++l)
-        for (int j = 0; j < 4; ++j) out[4 * l + j] = z.of[j][l];
-      const int64_t at = g * group_elements, n = std::min<int64_t>(group_elements, count - at);
-      std::memcpy(y + at, out, size_t(n) * sizeof(real));
-    }
-  });
+  parallel_ranges(
+      s, groups, elements_per_thread / 4 / group_elements, [&](int64_t begin, int64_t end) {
+        Words words;
+        Variates z;
+        for (int64_t g = begin; g < end; ++g) {
+          philox_group(key, uint64_t(g) * group, words);
+          f(words, z);
+          real out[group_elements];
+          for (int l = 0; l < group; ++l)
+            for (int j = 0; j < 4; ++j) out[4 * l + j] = z.of[j][l];
+          const int64_t at = g * group_elements, n = std::min<int64_t>(group_elements, count - at);
+          std::memcpy(y + at, out, size_t(n) * sizeof(real));
+        }
+      });
 }
 
 }  // namespace

@@ -77,19 +77,27 @@ Layout layout_of(const std::array<int64_t, 5>& size, const std::array<bool, 5>& 
   return out;
 }
 
-// y[0, width) = scale * sum of the rows of x at the offsets of `summed`.
+// y[0, vecs * lanes) = scale * sum of the rows of x at the offsets of `summed`: one accumulator a
+// vector, so that a row's part is read in one go.
+template <int vecs>
+void sum_columns(const real* x, const Axes& summed, int64_t rows, real scale, real* y) {
+  Vec sum[vecs] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    const real* at = x + (summed.count == 1 ? r * summed.step[0] : summed.offset(r));
+    for (int v = 0; v < vecs; ++v) sum[v] += load(at + v * lanes);
+  }
+  for (int v = 0; v < vecs; ++v) store(y + v * lanes, sum[v] * splat(scale));
+}
+
 void sum_rows(const real* x, const Axes& summed, real scale, int64_t width, real* y) {
   const int64_t rows = summed.total();
-  each_vec(width, [&](int64_t i, auto n) {
-    Vec sum{};
-    if (summed.count == 1) {
-      const int64_t step = summed.step[0];
-      for (int64_t r = 0; r < rows; ++r) sum += load(x + r * step + i, n);
-    } else {
-      for (int64_t r = 0; r < rows; ++r) sum += load(x + summed.offset(r) + i, n);
-    }
-    store(y + i, sum * splat(scale), n);
-  });
+  int64_t i = 0;
+  for (; i + 8 * lanes <= width; i += 8 * lanes) sum_columns<8>(x + i, summed, rows, scale, y + i);
+  for (; i + lanes <= width; i += lanes) sum_columns<1>(x + i, summed, rows, scale, y + i);
+  if (i == width) return;
+  Vec sum{};
+  for (int64_t r = 0; r < rows; ++r) sum += load(x + summed.offset(r) + i, width - i);
+  store(y + i, sum * splat(scale), width - i);
 }
 
 real sum_runs(const real* x, const Axes& summed, real scale, int64_t run) {

@@ -1,5 +1,5 @@
-// Sums, maxima and exponentials along one row in vectors, for kernels that own whole rows. The order
-// of a sum is a function of the row's length alone.
+// Sums, maxima and exponentials along one row in vectors, for kernels that own whole rows. The
+// order of a sum is a function of the row's length alone.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,8 @@ namespace whence::cpu {
 inline namespace WHENCE_ISA {
 
 // Joins vectors of a row by add(sum, i, n): four sums take turns while four whole vectors are left,
-// as one chain of additions would wait for its own results; the first takes the rest, the second the
-// last, short vector. The unused lanes of what is added must be 0.
+// as one chain of additions would wait for its own results; the first takes the rest, the second
+// the last, short vector. The unused lanes of what is added must be 0.
 template <class F>
 inline real row_fold(int64_t count, F&& add) {
   constexpr std::integral_constant<int64_t, lanes> whole;
@@ -68,10 +68,10 @@ inline Vec keep(Vec v, int64_t n) {
   return load(out);
 }
 
-// y = exp(scale (x - max x)) / sum for rows `stride` apart; y may be x. A row of -inf only, or one with +inf or
-// NaN, becomes NaN: an element that is NaN makes the sum NaN. Each pass goes over some rows before
-// the next one starts, so that the processor works on several rows at once instead of waiting for
-// one row's maximum and one row's sum.
+// y = exp(scale (x - max x)) / sum for rows `stride` apart; y may be x. A row of -inf only, or one
+// with +inf or NaN, becomes NaN: an element that is NaN makes the sum NaN. Each pass goes over some
+// rows before the next one starts, so that the processor works on several rows at once instead of
+// waiting for one row's maximum and one row's sum.
 inline void softmax_rows(const real* x, int64_t rows, int64_t stride, int64_t cols, real scale,
                          real* y) {
   constexpr int64_t together = 8;

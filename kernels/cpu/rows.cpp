@@ -70,27 +70,27 @@ void layer_norm_bwd(Stream& s, const real* x, const real* weight, const real* dy
   });
 }
 
-// Statistics of all rows first (scratch of two reals a row), then columns go to threads, each adding
-// the rows in ascending order.
+// Statistics of all rows first (scratch of two reals a row), then columns go to threads, each
+// adding the rows in ascending order.
 void layer_norm_bwd_weight(Stream& s, const real* x, const real* dy, real eps, int64_t rows,
                            int64_t cols, real* dweight) {
   std::vector<Statistics> all(size_t(std::max<int64_t>(rows, 0)));
   each_row(s, rows, cols,
            [&](int64_t at) { all[size_t(at / cols)] = statistics(x + at, eps, cols); });
   const int64_t piece = 4 * lanes;
-  parallel_ranges(s, (cols + piece - 1) / piece, row_grain(rows * piece),
-                  [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * piece, width = std::min(end * piece, cols) - first;
-    each_vec(width, [&](int64_t i, auto n) {
-      Vec sum{};
-      for (int64_t r = 0; r < rows; ++r) {
-        const Statistics t = all[size_t(r)];
-        const int64_t at = r * cols + first + i;
-        sum = fma(load(dy + at, n), (load(x + at, n) - splat(t.mean)) * splat(t.rstd), sum);
-      }
-      store(dweight + first + i, sum, n);
-    });
-  });
+  parallel_ranges(
+      s, (cols + piece - 1) / piece, row_grain(rows * piece), [&](int64_t begin, int64_t end) {
+        const int64_t first = begin * piece, width = std::min(end * piece, cols) - first;
+        each_vec(width, [&](int64_t i, auto n) {
+          Vec sum{};
+          for (int64_t r = 0; r < rows; ++r) {
+            const Statistics t = all[size_t(r)];
+            const int64_t at = r * cols + first + i;
+            sum = fma(load(dy + at, n), (load(x + at, n) - splat(t.mean)) * splat(t.rstd), sum);
+          }
+          store(dweight + first + i, sum, n);
+        });
+      });
 }
 
 void softmax(Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {
@@ -114,8 +114,8 @@ void softmax_bwd(Stream& s, const real* y, const real* dy, int64_t rows, int64_t
 void log_softmax(Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {
   each_row(s, rows, cols, [&](int64_t at) {
     const Vec top = splat(row_max(x + at, cols));
-    const real sum = row_sum(
-        cols, [&](int64_t i, auto n) { return keep(exp(load(x + at + i, n) - top), n); });
+    const real sum =
+        row_sum(cols, [&](int64_t i, auto n) { return keep(exp(load(x + at + i, n) - top), n); });
     const Vec log_sum = splat(std::log(sum));
     each_vec(cols, [&](int64_t i, auto n) {
       store(y + at + i, (load(x + at + i, n) - top) - log_sum, n);

@@ -2,10 +2,10 @@
 //
 //   c[i, j] (+)= sum_x a(i, x) * panel[x, j]        i < rows, j < vecs * lanes, x ascending
 //
-// `panel` holds panel_width columns of b side by side: element (x, j) at panel[x * panel_width + j].
-// Elements of `a` are broadcast from where they lie. For each x the tile loads `vecs` vectors of the
-// panel, broadcasts `rows` elements and does rows * vecs fused multiply-adds, each into its own
-// accumulator; with 14 x 2 of them two FMA units that take 4 cycles are always busy.
+// `panel` holds panel_width columns of b side by side: element (x, j) at panel[x * panel_width +
+// j]. Elements of `a` are broadcast from where they lie. For each x the tile loads `vecs` vectors
+// of the panel, broadcasts `rows` elements and does rows * vecs fused multiply-adds, each into its
+// own accumulator; with 14 x 2 of them two FMA units that take 4 cycles are always busy.
 //
 // An element of c is one chain of multiply-adds in ascending x, whatever tile it falls into and
 // however the sum is cut into calls with `add`: the bits are those of the scalar loop.
@@ -37,7 +37,8 @@ struct Left {
   int64_t row, sum;
 };
 
-// Memory that will be wanted soon: the tile asks for `step` bytes of it per summed element, into L2.
+// Memory that will be wanted soon: the tile asks for `step` bytes of it per summed element, into
+// L2.
 struct Ahead {
   const char* at = nullptr;
   int64_t step = 0;
@@ -50,7 +51,8 @@ template <int n, class F>
 WHENCE_INLINE inline void unrolled(F&& f) {
   [&]<int... i>(std::integer_sequence<int, i...>) WHENCE_INLINE {
     (f(std::integral_constant<int, i>()), ...);
-  }(std::make_integer_sequence<int, n>());
+  }
+  (std::make_integer_sequence<int, n>());
 }
 
 template <int rows, int vecs, bool rows_adjacent, bool add>
@@ -68,30 +70,27 @@ void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_
     unrolled<vecs>([&](auto v) WHENCE_INLINE { b[v] = load(panel + v * lanes); });
     unrolled<rows>([&](auto i) WHENCE_INLINE {
       const Vec ai = splat(rows_adjacent ? at[i] : at[i * step]);
-      unrolled<vecs>([&](auto v) WHENCE_INLINE {
-        acc[i * vecs + v] = fma(ai, b[v], acc[i * vecs + v]);
-      });
+      unrolled<vecs>([&](auto v)
+                         WHENCE_INLINE { acc[i * vecs + v] = fma(ai, b[v], acc[i * vecs + v]); });
     });
     __builtin_prefetch(ahead, 0, 2);
     ahead += next.step;
     panel += panel_width;
     at += rows_adjacent ? step : 1;
   }
-  unrolled<rows * vecs>([&](auto i) WHENCE_INLINE {
-    store(c + i / vecs * c_stride + i % vecs * lanes, acc[i]);
-  });
+  unrolled<rows * vecs>(
+      [&](auto i) WHENCE_INLINE { store(c + i / vecs * c_stride + i % vecs * lanes, acc[i]); });
 }
 
-using Tile = void (*)(const Left&, const real*, int64_t, real*, int64_t,
-                      const Ahead&);
+using Tile = void (*)(const Left&, const real*, int64_t, real*, int64_t, const Ahead&);
 
 template <int vecs, bool rows_adjacent, bool add, int... rows>
 constexpr std::array<Tile, sizeof...(rows)> tiles_of(std::integer_sequence<int, rows...>) {
   return {&tile_of<rows + 1, vecs, rows_adjacent, add>...};
 }
 
-// Computes rows x width of c from one panel, 1 <= rows <= tile_rows, 1 <= width <= panel_width. c has
-// room for whole vectors: ceil(width / lanes) * lanes columns are written.
+// Computes rows x width of c from one panel, 1 <= rows <= tile_rows, 1 <= width <= panel_width. c
+// has room for whole vectors: ceil(width / lanes) * lanes columns are written.
 inline void tile(int64_t rows, int64_t width, const Left& a, const real* panel, int64_t sums,
                  real* c, int64_t c_stride, bool add, const Ahead& next = {}) {
   using Rows = std::make_integer_sequence<int, tile_rows>;
@@ -104,7 +103,8 @@ inline void tile(int64_t rows, int64_t width, const Left& a, const real* panel, 
   kinds[rows_adjacent][add][width > lanes][size_t(rows - 1)](a, panel, sums, c, c_stride, next);
 }
 
-// Cuts [0, count) into pieces of at most `most`, as equal as possible: piece i is [cut(i), cut(i + 1)).
+// Cuts [0, count) into pieces of at most `most`, as equal as possible: piece i is [cut(i), cut(i +
+// 1)).
 struct Cuts {
   int64_t count, pieces;
   Cuts(int64_t count_, int64_t most) : count(count_), pieces((count_ + most - 1) / most) {}

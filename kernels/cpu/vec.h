@@ -5,8 +5,8 @@
 // where they mean it. A compiler that fuses a * b + c as it likes does so in one inlined copy of a
 // loop and not in another, and an element's bits would depend on where its vector ends.
 //
-// What depends on the instruction set is in an inline namespace named after it, so that code compiled
-// for two of them (the library for this machine, a test for any) can be linked together.
+// What depends on the instruction set is in an inline namespace named after it, so that code
+// compiled for two of them (the library for this machine, a test for any) can be linked together.
 #pragma once
 
 #if defined(__AVX__)
@@ -51,7 +51,8 @@ typedef lane_int Bits __attribute__((vector_size(vec_bytes)));
 
 inline Vec splat(real x) { return x - Vec{}; }  // x - 0 is x, of either sign
 // The same at any address.
-typedef real UnalignedVec __attribute__((vector_size(vec_bytes), aligned(alignof(real)), may_alias));
+typedef real UnalignedVec
+    __attribute__((vector_size(vec_bytes), aligned(alignof(real)), may_alias));
 inline Vec load(const real* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 inline void store(real* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 // The first `count` lanes, 0 < count < lanes; the others are `rest` (load) or left alone (store).

@@ -1,6 +1,7 @@
-// Elementary functions on vectors of floats: range reduction and a polynomial, error below 2 units in
-// the last place for exp, tanh, log and the turns and below 6 for the normal distribution, relative
-// to its tail. The double build, which verifies formulas, calls the standard library lane by lane.
+// Elementary functions on vectors of floats: range reduction and a polynomial, error below 2 units
+// in the last place for exp, tanh, log and the turns and below 6 for the normal distribution,
+// relative to its tail. The double build, which verifies formulas, calls the standard library lane
+// by lane.
 //
 // The coefficients interpolate at Chebyshev nodes, computed with 40 digits and rounded to float;
 // the relative error of each approximation, rounding aside, stands beside it.
@@ -19,9 +20,15 @@ inline Vec each_lane(Vec x, F f) {
   for (int i = 0; i < lanes; ++i) x[i] = f(x[i]);
   return x;
 }
-inline Vec exp(Vec x) { return each_lane(x, [](real v) { return std::exp(v); }); }
-inline Vec tanh(Vec x) { return each_lane(x, [](real v) { return std::tanh(v); }); }
-inline Vec log(Vec x) { return each_lane(x, [](real v) { return std::log(v); }); }
+inline Vec exp(Vec x) {
+  return each_lane(x, [](real v) { return std::exp(v); });
+}
+inline Vec tanh(Vec x) {
+  return each_lane(x, [](real v) { return std::tanh(v); });
+}
+inline Vec log(Vec x) {
+  return each_lane(x, [](real v) { return std::log(v); });
+}
 inline Vec sin_quarter(Vec x) {
   return each_lane(x, [](real v) { return std::sin(v * 1.57079632679489661923); });
 }
@@ -62,13 +69,14 @@ inline Vec scale_by_power(Vec v, Vec n) {
 #endif
 }
 
-// exp(x + correction) for a small correction: x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) to 1.1e-8.
+// exp(x + correction) for a small correction: x = n ln 2 + r with |r| <= ln 2 / 2; exp(r)
+// to 1.1e-8.
 inline Vec exp(Vec x, Vec correction) {
   x = smaller(splat(89), larger(splat(-104), x));  // infinity and 0 from there on; NaN stays
   const Vec magic = splat(12582912);               // 1.5 2^23: adding it rounds to whole numbers
   const Vec n = fma(x, splat(1.44269504088896341f), magic) - magic;
-  const Vec r = fma(n, splat(-1.42860682030941723e-6f), fma(n, splat(-0.693145751953125f), x)) +
-                correction;
+  const Vec r =
+      fma(n, splat(-1.42860682030941723e-6f), fma(n, splat(-0.693145751953125f), x)) + correction;
   const Vec tail =
       polynomial(r, 0.5f, 0.16666573286f, 0.041666548699f, 0.0083637740463f, 0.0013926926767f);
   return scale_by_power(fma(r * r, tail, r) + splat(1), n);
@@ -93,9 +101,9 @@ inline Vec log(Vec x) {
   const Vec f = from_bits(bits(x) - (power << 23)) - splat(1);
   const Vec n = __builtin_convertvector(power, Vec);
   const Vec cube = f * f * f;
-  const Vec tail = cube * polynomial(f, 0.3333333134651f, -0.2500030696392f, 0.2000104486942f,
-                                     -0.1664128154516f, 0.1421449631453f, -0.1299818307161f,
-                                     0.1262231916189f, -0.0790274366736f);
+  const Vec tail =
+      cube * polynomial(f, 0.3333333134651f, -0.2500030696392f, 0.2000104486942f, -0.1664128154516f,
+                        0.1421449631453f, -0.1299818307161f, 0.1262231916189f, -0.0790274366736f);
   const Vec rest = fma(n, splat(1.42860682030941723e-6f), fma(splat(-0.5f) * f, f, tail));
   return fma(n, splat(0.693145751953125f), f + rest);
 }
@@ -107,8 +115,9 @@ inline Vec sin_quarter(Vec x) {
 }
 inline Vec cos_quarter(Vec x) {
   const Vec z = x * x;
-  return fma(z, polynomial(z, -1.2337005138397f, 0.2536694109440f, -0.0208615288138f,
-                           0.0009067399078f), splat(1));
+  return fma(
+      z, polynomial(z, -1.2337005138397f, 0.2536694109440f, -0.0208615288138f, 0.0009067399078f),
+      splat(1));
 }
 
 // With t = |x|, exp(t^2/2) Phi(-t) = g(u) / (t + 4), u = (t - 4) / (t + 4), g to 3e-8. The upper 12
@@ -121,10 +130,9 @@ inline k::Normal<Vec> normal(Vec x) {
   const Vec e = exp(splat(-0.5f) * upper * upper, splat(-0.5f) * (t - upper) * (t + upper));
   const Vec inverse = splat(1) / (t + splat(4));
   const Vec u = (t - splat(4)) * inverse;
-  const Vec g = polynomial(u, 0.7552851438522f, -0.6078966259960f, 0.3871366679668f,
-                           -0.1865230053663f, 0.0604064688087f, -0.0075272130780f,
-                           -0.0035235739779f, 0.0015693136957f, 0.0001948018471f,
-                           -0.0001229831542f);
+  const Vec g = polynomial(
+      u, 0.7552851438522f, -0.6078966259960f, 0.3871366679668f, -0.1865230053663f, 0.0604064688087f,
+      -0.0075272130780f, -0.0035235739779f, 0.0015693136957f, 0.0001948018471f, -0.0001229831542f);
   const Vec tail = e * (g * inverse);
   const Vec rest = splat(1) - tail;
   return {e * splat(0.39894228040143267794f), x > 0 ? rest : tail};

@@ -50,7 +50,8 @@ void AttentionOp::run(Stream& s, std::span<const View> in, std::span<const View>
 Values AttentionOp::vjp(const Emit& e, std::span<const Value> dy) const {
   if (dy[1] || dy[2])
     fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "attention: a gradient through captured probabilities is not supported; write the softmax and "
+         "attention: a gradient through captured probabilities is not supported; write the softmax "
+         "and "
          "the two products out instead");
   const Value dq = emit<AttentionGrad>({e.in(0), e.in(1), e.in(2), dy[0]}, heads, scale);
   Values d(3);
@@ -139,8 +140,8 @@ Attention attention(Value q, Value k, Value v, int64_t heads, real scale) {
 
 Value attention_row(const Attention& a, int64_t row) {
   const AttentionOp& op = op_of(a);
-  return emit<AttentionRow>({slice(operand(a, 0), 1, row, row + 1), operand(a, 1)}, op.heads, op.scale,
-                            int64_t(0));
+  return emit<AttentionRow>({slice(operand(a, 0), 1, row, row + 1), operand(a, 1)}, op.heads,
+                            op.scale, int64_t(0));
 }
 Value attention_gradient_row(const Attention& a, Value dcontext, int64_t row) {
   return emit<AttentionGradRow>({operand(a, 2), slice(dcontext, 1, row, row + 1)}, op_of(a).heads,

@@ -15,7 +15,9 @@ struct AttentionOp final : Op {
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
   Value inner_gradient(const Emit& e, int output, Value dy) const override;
-  RowFlow row_flow(std::span<const Type>) const override { return {RowFlow::by_row, 1, 0, false, 1, 0}; }
+  RowFlow row_flow(std::span<const Type>) const override {
+    return {RowFlow::by_row, 1, 0, false, 1, 0};
+  }
   double flops(std::span<const Type> in, std::span<const Type> out) const override;
   int64_t heads;
   real scale;
@@ -34,8 +36,8 @@ struct AttentionRow final : Op {
   int64_t index;
 };
 
-// Inputs q, k, v, dcontext, and r [B,Q] where `chain`. Everything that follows from the cotangent of the context;
-// two of these with equal first four inputs are merged by a plan.
+// Inputs q, k, v, dcontext, and r [B,Q] where `chain`. Everything that follows from the cotangent
+// of the context; two of these with equal first four inputs are merged by a plan.
 struct AttentionGrad final : Op {
   enum Output { dq, dk, dv, dprobs, dprobs_mean, relevance, chained, output_count };
   AttentionGrad(int64_t heads_, real scale_, bool chain_ = false)
@@ -46,8 +48,8 @@ struct AttentionGrad final : Op {
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   // Rows whose dcontext vanishes add nothing to any output and are zero in dq.
   RowFlow row_flow(std::span<const Type> in) const override {
-    return {RowFlow::contract, in.size() > 4 ? 0b11001u : 0b1001u, 0b1000, false, 1u << dq,
-            1u << dk | 1u << dv | 1u << chained};
+    return {RowFlow::contract, in.size() > 4 ? 0b11001u : 0b1001u, 0b1000, false,
+            1u << dq,          1u << dk | 1u << dv | 1u << chained};
   }
   double flops(std::span<const Type> in, std::span<const Type> out) const override;
   int64_t heads;

@@ -1,4 +1,5 @@
-// einsum: the letters of a two-operand product fall into four roles: looped over, rows, columns, summed.
+// einsum: the letters of a two-operand product fall into four roles: looped over, rows, columns,
+// summed.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -17,7 +18,8 @@ Labels parse(std::string_view text) {
   const size_t comma = text.find(','), arrow = text.find("->");
   if (comma == std::string_view::npos || arrow == std::string_view::npos || comma > arrow)
     fail_usage("einsum \"{}\": labels are written \"ab,bc->ac\"", text);
-  Labels l{std::string(text.substr(0, comma)), std::string(text.substr(comma + 1, arrow - comma - 1)),
+  Labels l{std::string(text.substr(0, comma)),
+           std::string(text.substr(comma + 1, arrow - comma - 1)),
            std::string(text.substr(arrow + 2))};
   for (const std::string* part : {&l.a, &l.b, &l.c})
     if (std::set<char>(part->begin(), part->end()).size() != part->size())
@@ -29,7 +31,8 @@ Labels parse(std::string_view text) {
     for (char x : *part)
       if (l.c.find(x) == std::string::npos &&
           (l.a.find(x) == std::string::npos || l.b.find(x) == std::string::npos))
-        fail_usage("einsum \"{}\": label '{}' is in one operand only and not in the result", text, x);
+        fail_usage("einsum \"{}\": label '{}' is in one operand only and not in the result", text,
+                   x);
   return l;
 }
 
@@ -54,8 +57,8 @@ struct Einsum final : Op {
         const char label = (*parts[i])[size_t(k)];
         const auto [it, fresh] = size.emplace(label, s[k]);
         if (!fresh && it->second != s[k])
-          fail_shape("einsum \"{}\": size of {} is {} in the first operand and {} in the second", spec,
-                     label, it->second, s[k]);
+          fail_shape("einsum \"{}\": size of {} is {} in the first operand and {} in the second",
+                     spec, label, it->second, s[k]);
       }
     }
     return size;
@@ -69,7 +72,8 @@ struct Einsum final : Op {
     return {Type{Shape(c)}};
   }
 
-  // Adjacent letters of one role whose strides continue each other in every operand merge into one group.
+  // Adjacent letters of one role whose strides continue each other in every operand merge into one
+  // group.
   static void put(k::Contraction::Role& role, const k::Axis& axis) {
     if (role.count > 0) {
       k::Axis& outer = role.axes[size_t(role.count - 1)];
@@ -92,7 +96,8 @@ struct Einsum final : Op {
                      stride_of(in[1].shape(), labels.b, x), stride_of(out[0].shape(), labels.c, x)};
     };
     for (char x : labels.c) {
-      const bool a = labels.a.find(x) != std::string::npos, b = labels.b.find(x) != std::string::npos;
+      const bool a = labels.a.find(x) != std::string::npos,
+                 b = labels.b.find(x) != std::string::npos;
       put(a && b ? letters.loops : a ? letters.rows : letters.cols, axis(x));
     }
     for (char x : labels.a)
@@ -102,8 +107,9 @@ struct Einsum final : Op {
 
   // The gradient of an einsum is an einsum with the labels exchanged.
   Values vjp(const Emit& e, std::span<const Value> dy) const override {
-    return {e.wants(0) ? einsum(dy[0], e.in(1), labels.c + "," + labels.b + "->" + labels.a) : Value{},
-            e.wants(1) ? einsum(e.in(0), dy[0], labels.a + "," + labels.c + "->" + labels.b) : Value{}};
+    return {
+        e.wants(0) ? einsum(dy[0], e.in(1), labels.c + "," + labels.b + "->" + labels.a) : Value{},
+        e.wants(1) ? einsum(e.in(0), dy[0], labels.a + "," + labels.c + "->" + labels.b) : Value{}};
   }
 
   double flops(std::span<const Type> in, std::span<const Type>) const override {

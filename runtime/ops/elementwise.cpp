@@ -6,7 +6,8 @@
 namespace whence {
 namespace {
 
-constexpr const char* unary_names[] = {"identity", "relu", "gelu", "gelu_tanh", "gelu_quick", "tanh"};
+constexpr const char* unary_names[] = {"identity",  "relu",       "gelu",
+                                       "gelu_tanh", "gelu_quick", "tanh"};
 constexpr const char* binary_names[] = {"add", "sub", "mul"};
 
 RowFlow all_by_row(const Shape& s, unsigned inputs, unsigned zero) {
@@ -20,9 +21,12 @@ struct UnaryGrad final : Op {
   std::string detail() const override { return unary_names[int(f)]; }
   std::vector<Type> infer(std::span<const Type> in) const override { return {in[1]}; }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
-    on(s, [&](auto& q) { k::unary_bwd(q, f, in[0].in(), in[1].in(), in[0].count(), out[0].out()); });
+    on(s,
+       [&](auto& q) { k::unary_bwd(q, f, in[0].in(), in[1].in(), in[0].count(), out[0].out()); });
   }
-  RowFlow row_flow(std::span<const Type> in) const override { return all_by_row(in[0].shape, 3, 2); }
+  RowFlow row_flow(std::span<const Type> in) const override {
+    return all_by_row(in[0].shape, 3, 2);
+  }
   int may_overwrite() const override { return 1; }
   k::Unary f;
 };
@@ -115,7 +119,8 @@ RowFlow BinaryOp::row_flow(std::span<const Type> in) const {
     const Shape& x = in[i].shape;
     const int axis = 1 - (y.rank() - x.rank());  // of x, where y has its rows
     if (axis == 1 && x[1] == y[1]) flow.rows |= 1u << i;
-    if (axis == 0 && x[0] != 1) return {};  // rows that lie on another axis cannot be cut along with y's
+    if (axis == 0 && x[0] != 1)
+      return {};  // rows that lie on another axis cannot be cut along with y's
   }
   // A product is zero where one factor is; a sum of two rowed operands where both are.
   if (f == k::Binary::mul || flow.rows == 3) flow.zero = flow.rows;

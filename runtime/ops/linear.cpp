@@ -46,8 +46,7 @@ RowFlow Linear::row_flow(std::span<const Type> in) const {
 
 std::vector<Type> LinearGrad::infer(std::span<const Type> in) const {
   const Shape &dy = in[0].shape, &w = in[1].shape;
-  if (dy[-1] != w[0])
-    fail_shape("linear_bwd: {} and {} do not fit", to_string(dy), to_string(w));
+  if (dy[-1] != w[0]) fail_shape("linear_bwd: {} and {} do not fit", to_string(dy), to_string(w));
   return {Type{dy.with(-1, w[1])}};
 }
 

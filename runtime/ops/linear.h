@@ -33,7 +33,8 @@ struct Pack final : Op {
   bool transposed;
 };
 
-// y = activation(x packed^T + bias) + residual. Inputs x, packed, then bias and residual where present.
+// y = activation(x packed^T + bias) + residual. Inputs x, packed, then bias and residual where
+// present.
 struct PackedProduct final : Op {
   PackedProduct(std::string_view origin, int64_t outputs) : origin_kind(origin), n(outputs) {}
   std::string_view kind() const override { return origin_kind; }

@@ -98,9 +98,7 @@ struct Softmax final : Op {
   }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
     const int64_t r = rows(in[0].shape()), c = last(in[0].shape());
-    on(s, [&](auto& q) {
-      (log ? k::log_softmax : k::softmax)(q, in[0].in(), r, c, out[0].out());
-    });
+    on(s, [&](auto& q) { (log ? k::log_softmax : k::softmax)(q, in[0].in(), r, c, out[0].out()); });
   }
   // Both Jacobians need the output only.
   Values vjp(const Emit& e, std::span<const Value> dy) const override {

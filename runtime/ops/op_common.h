@@ -17,11 +17,13 @@ Value emit(Values in, A&&... options) {
   return g.add(std::make_shared<T>(std::forward<A>(options)...), std::move(in));
 }
 
-// A fresh 0 everywhere would be a wrong answer for a value of another type; ops on reals say so early.
+// A fresh 0 everywhere would be a wrong answer for a value of another type; ops on reals say so
+// early.
 inline void expect_real(std::string_view kind, std::span<const Type> in) {
   for (const Type& t : in)
     if (t.dtype != Dtype::floating)
-      fail(ErrorKind::shape, ErrorCode::dtype, "{}: an operand holds integers, reals are needed", kind);
+      fail(ErrorKind::shape, ErrorCode::dtype, "{}: an operand holds integers, reals are needed",
+           kind);
 }
 
 inline int64_t last(const Shape& s) { return s.rank() ? s[-1] : 1; }

@@ -18,8 +18,8 @@ struct Reshape final : Op {
   std::string_view kind() const override { return "reshape"; }
   std::vector<Type> infer(std::span<const Type> in) const override {
     if (in[0].shape.count() != shape.count())
-      fail_shape("reshape: {} has {} elements, {} has {}", to_string(in[0].shape), in[0].shape.count(),
-                 to_string(shape), shape.count());
+      fail_shape("reshape: {} has {} elements, {} has {}", to_string(in[0].shape),
+                 in[0].shape.count(), to_string(shape), shape.count());
     return {Type{shape, in[0].dtype}};
   }
   void run(Stream&, std::span<const View>, std::span<const View>) const override {}  // an alias
@@ -51,7 +51,8 @@ struct Concat final : Op {
     real* to = out[0].out();
     for (const View& part : in) {
       const int64_t inner = part.shape().count(axis, y.rank());
-      on(s, [&](auto& q) { k::copy_blocks(q, part.in(), inner, y.count(0, axis), inner, to, step); });
+      on(s,
+         [&](auto& q) { k::copy_blocks(q, part.in(), inner, y.count(0, axis), inner, to, step); });
       to += inner;
     }
   }
@@ -130,7 +131,8 @@ Value reduce(Value x, std::vector<int> axes, bool average) {
     a = normal_axis("sum", x.shape(), a);
     n *= x.shape()[a];
   }
-  return emit<Reduce>({x}, std::move(axes), average ? real(1) / real(std::max<int64_t>(n, 1)) : real(1));
+  return emit<Reduce>({x}, std::move(axes),
+                      average ? real(1) / real(std::max<int64_t>(n, 1)) : real(1));
 }
 
 struct Patchify final : Op {
@@ -168,7 +170,8 @@ void Slice::run(Stream& s, std::span<const View> in, std::span<const View> out) 
   const Shape& x = in[0].shape();
   const int64_t step = x.count(axis, x.rank()), inner = out[0].shape().count(axis, x.rank());
   const real* from = in[0].in() + begin * x.count(axis + 1, x.rank());
-  on(s, [&](auto& q) { k::copy_blocks(q, from, step, x.count(0, axis), inner, out[0].out(), inner); });
+  on(s,
+     [&](auto& q) { k::copy_blocks(q, from, step, x.count(0, axis), inner, out[0].out(), inner); });
 }
 
 Values Slice::vjp(const Emit& e, std::span<const Value> dy) const {
@@ -239,7 +242,8 @@ Value unit_row(Graph& graph, int64_t batch, int64_t size, int64_t index) {
 Value patchify(Value image, int64_t patch) {
   const Shape& s = image.shape();
   if (s.rank() != 4 || patch < 1 || s[2] % patch != 0 || s[3] % patch != 0)
-    fail_shape("patchify: {} is not [B, C, H, W] with H and W multiples of {}", to_string(s), patch);
+    fail_shape("patchify: {} is not [B, C, H, W] with H and W multiples of {}", to_string(s),
+               patch);
   return emit<Patchify>({image}, patch, false, s);
 }
 

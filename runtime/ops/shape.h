@@ -21,7 +21,9 @@ struct Slice final : Op {
 struct Pad final : Op {
   Pad(int axis_, int64_t begin_, int64_t size_) : axis(axis_), begin(begin_), size(size_) {}
   std::string_view kind() const override { return "pad"; }
-  std::string detail() const override { return fmt::format("axis={} from {} to {}", axis, begin, size); }
+  std::string detail() const override {
+    return fmt::format("axis={} from {} to {}", axis, begin, size);
+  }
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
@@ -29,9 +31,11 @@ struct Pad final : Op {
   int64_t begin, size;
 };
 
-// [batch, size] with ones in column `index`. No inputs besides one that gives it its graph and stage.
+// [batch, size] with ones in column `index`. No inputs besides one that gives it its graph and
+// stage.
 struct UnitRow final : Op {
-  UnitRow(int64_t batch_, int64_t size_, int64_t index_) : batch(batch_), size(size_), index(index_) {}
+  UnitRow(int64_t batch_, int64_t size_, int64_t index_)
+      : batch(batch_), size(size_), index(index_) {}
   std::string_view kind() const override { return "unit_row"; }
   std::string detail() const override { return fmt::format("column {} of {}", index, size); }
   std::vector<Type> infer(std::span<const Type>) const override { return {Type{{batch, size}}}; }

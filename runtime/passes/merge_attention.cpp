@@ -1,6 +1,6 @@
-// Nodes that differentiate one attention by one cotangent share its probabilities: they become one node. A
-// chained row r comes from blocks above, so the merged node can stand where the first of the group stood; where
-// that would close a cycle, nothing is merged.
+// Nodes that differentiate one attention by one cotangent share its probabilities: they become one
+// node. A chained row r comes from blocks above, so the merged node can stand where the first of
+// the group stood; where that would close a cycle, nothing is merged.
 #include <algorithm>
 #include <queue>
 #include <tuple>
@@ -33,7 +33,8 @@ std::vector<int> units(const Graph& g) {
   return unit;
 }
 
-// Units in an order that respects every input, lowest first; shorter than expected if there is a cycle.
+// Units in an order that respects every input, lowest first; shorter than expected if there is a
+// cycle.
 std::vector<int> order(const Graph& g, const std::vector<int>& unit) {
   std::map<int, std::vector<int>> feeds;
   std::map<int, int> waiting;

@@ -1,5 +1,5 @@
-// Products read packed weights, and take over the activation and the residual sum that follow them when
-// nobody else reads what is in between.
+// Products read packed weights, and take over the activation and the residual sum that follow them
+// when nobody else reads what is in between.
 #include "runtime/ops/elementwise.h"
 #include "runtime/ops/linear.h"
 #include "runtime/passes/program.h"
@@ -9,7 +9,8 @@ namespace {
 
 class ProductPass {
  public:
-  explicit ProductPass(const Program& p) : program_(p), graph_(*p.graph), readers_(readers(p)), rewrite_(p) {}
+  explicit ProductPass(const Program& p)
+      : program_(p), graph_(*p.graph), readers_(readers(p)), rewrite_(p) {}
 
   Program run() {
     for (int n = 0; n < graph_.size(); ++n)
@@ -28,7 +29,8 @@ class ProductPass {
 
  private:
   static bool is_product(const Node& node) {
-    return dynamic_cast<const Linear*>(node.op.get()) || dynamic_cast<const LinearGrad*>(node.op.get());
+    return dynamic_cast<const Linear*>(node.op.get()) ||
+           dynamic_cast<const LinearGrad*>(node.op.get());
   }
 
   int only_reader(int n) const {
@@ -75,15 +77,18 @@ class ProductPass {
     }
     for (const auto& [n, p] : product_of_) {
       if (p != product) continue;
-      if (const auto* f = dynamic_cast<const UnaryOp*>(graph_.node(n).op.get())) op->activation = f->f;
+      if (const auto* f = dynamic_cast<const UnaryOp*>(graph_.node(n).op.get()))
+        op->activation = f->f;
     }
-    if (const auto* sum = end == product ? nullptr : dynamic_cast<const BinaryOp*>(graph_.node(end).op.get())) {
+    if (const auto* sum =
+            end == product ? nullptr : dynamic_cast<const BinaryOp*>(graph_.node(end).op.get())) {
       const Values& operands = graph_.node(end).in;
       const bool first_is_product = belongs(operands[0], product);
       op->residual = sum != nullptr;
       in.push_back(rewrite_(operands[first_is_product ? 1 : 0]));
     }
-    rewrite_.put(Value{program_.graph.get(), end, 0}, rewrite_.graph().add(std::move(op), std::move(in)));
+    rewrite_.put(Value{program_.graph.get(), end, 0},
+                 rewrite_.graph().add(std::move(op), std::move(in)));
   }
 
   bool belongs(Value v, int product) const {

@@ -73,7 +73,8 @@ Program extract(const Values& keep, const Values& given) {
     Values in;
     for (Value v : node.in) in.push_back(map.at(v));
     const Value now = p.graph->add(node.op, std::move(in));
-    if (!node.name.empty() && !p.graph->has(node.name)) p.graph->name(now, node.name);  // a given value has it
+    if (!node.name.empty() && !p.graph->has(node.name))
+      p.graph->name(now, node.name);  // a given value has it
     for (int o = 0; o < int(node.out.size()); ++o)
       map.emplace(Value{keep[0].graph, n, o}, Value{now.graph, now.node, o});
   }

@@ -1,8 +1,9 @@
 // Two analyses over the rows (axis 1) of every value, each a range [begin, end):
-//   nonzero: rows that may differ from zero (forwards; a padded slice's gradient is zero outside it);
-//   demand:  rows that somebody reads (backwards).
-// A row-wise op computes demand * nonzero; a sum over rows runs over the non-zero ones. Values keep only those
-// rows ("compact"); a reader that needs more gets zeros around them. Exact: nothing but zeros is left out.
+//   nonzero: rows that may differ from zero (forwards; a padded slice's gradient is zero outside
+//   it); demand:  rows that somebody reads (backwards).
+// A row-wise op computes demand * nonzero; a sum over rows runs over the non-zero ones. Values keep
+// only those rows ("compact"); a reader that needs more gets zeros around them. Exact: nothing but
+// zeros is left out.
 #include <algorithm>
 #include <tuple>
 
@@ -102,7 +103,8 @@ class RowPass {
     if (f.kind == RowFlow::by_row && (used & ~f.aligned_outputs) == 0) {
       rows = meet(asked, nonzero(output(n)));
       if (rows.empty()) rows = nonzero(output(n));
-    } else if (f.kind == RowFlow::contract && (used & ~(f.aligned_outputs | f.whole_outputs)) == 0) {
+    } else if (f.kind == RowFlow::contract &&
+               (used & ~(f.aligned_outputs | f.whole_outputs)) == 0) {
       rows = zero_range(node, f);
     }
     int64_t count = 0;
@@ -117,12 +119,14 @@ class RowPass {
 
   // The rows that the rewritten value holds.
   Range held(Value v) const {
-    if (auto it = compact_.find(v.node); it != compact_.end() && (flow(v.node).aligned_outputs >> v.output & 1))
+    if (auto it = compact_.find(v.node);
+        it != compact_.end() && (flow(v.node).aligned_outputs >> v.output & 1))
       return it->second;
     return whole(v.shape());
   }
 
-  // Readers that need the same rows of a value share one node, so that later passes see them as equal.
+  // Readers that need the same rows of a value share one node, so that later passes see them as
+  // equal.
   Value fetch(Value v, Range rows) {
     const Range have = held(v);
     if (have == rows) return rewrite_(v);

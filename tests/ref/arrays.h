@@ -48,8 +48,8 @@ inline void expect_within(std::span<const real> got, const Bounded& want, const 
   for (size_t i = 0; i < got.size(); ++i) {
     const double off = std::abs(double(got[i]) - want.value[i]);
     ASSERT_TRUE(off <= want.error[i])
-        << what << ": element " << i << " is " << got[i] << ", not " << want.value[i]
-        << "; off by " << off << ", allowed " << want.error[i];
+        << what << ": element " << i << " is " << got[i] << ", not " << want.value[i] << "; off by "
+        << off << ", allowed " << want.error[i];
   }
 }
 

@@ -67,8 +67,8 @@ struct AttentionReference {
       dprobs.error[m] = chain_error(z.width, size);
       const double p = probs.value[m];
       dot += p * g;
-      dot_error += p * dprobs.error[m] + std::abs(g) * probs.error[m] +
-                   chain_error(z.keys, std::abs(p * g));
+      dot_error +=
+          p * dprobs.error[m] + std::abs(g) * probs.error[m] + chain_error(z.keys, std::abs(p * g));
     }
     for (int64_t j = 0; j < z.keys; ++j) {
       const size_t m = c.at_map(b, h, i, j);

@@ -7,9 +7,7 @@
 namespace whence::ref {
 
 // A chain of k fused multiply-adds is off by at most k half-ulps of sum |a b|; 8 for what follows.
-inline double chain_error(int64_t k, double magnitude) {
-  return (double(k) + 8) * eps * magnitude;
-}
+inline double chain_error(int64_t k, double magnitude) { return (double(k) + 8) * eps * magnitude; }
 
 inline Bounded product(std::span<const real> a, int64_t a_stride, std::span<const real> b,
                        int64_t stride_n, int64_t stride_k, int64_t m, int64_t n, int64_t k) {

@@ -1,4 +1,5 @@
-// What holds for every method: independence of chunks, threads and neighbours; targets; memory; errors.
+// What holds for every method: independence of chunks, threads and neighbours; targets; memory;
+// errors.
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -65,7 +66,8 @@ TEST(Explainer, no_method_depends_on_chunk_threads_or_neighbours) {
     for (const auto& [chunk, threads] : {std::pair<int64_t, int>{1, 1}, {3, 2}, {7, 2}, {64, 1}}) {
       const auto other = explainer(model, chunk, threads).explain(x, request);
       for (size_t i = 0; i < whole.size(); ++i)
-        for (size_t t = 0; t < 3; ++t) expect_same_bits(other[i][t].attribution, whole[i][t].attribution);
+        for (size_t t = 0; t < 3; ++t)
+          expect_same_bits(other[i][t].attribution, whole[i][t].attribution);
     }
     for (int64_t i = 0; i < 5; ++i) {  // one item of a job equals the same item alone
       request.first_item = uint32_t(i);
@@ -81,7 +83,12 @@ TEST(Explainer, no_method_depends_on_chunk_threads_or_neighbours) {
 TEST(Explainer, random_baselines_depend_on_seed_and_item_alone) {
   const auto model = tiny_model();
   const Tensor x = random_tensor({3, 3, 12, 20}, 2);
-  Request r{"integrated-gradients", {{"steps", "4"}, {"baselines", "random"}, {"num_random_trials", "3"}}, {Target{}}, 1, {}, 0};
+  Request r{"integrated-gradients",
+            {{"steps", "4"}, {"baselines", "random"}, {"num_random_trials", "3"}},
+            {Target{}},
+            1,
+            {},
+            0};
   const auto a = explainer(model, 2, 1).explain(x, r), b = explainer(model, 5, 2).explain(x, r);
   r.seed = 2;
   const auto c = explainer(model, 2, 1).explain(x, r);
@@ -100,7 +107,8 @@ TEST(Explainer, several_targets_equal_separate_requests_and_contrasts_are_differ
   const Tensor logits = e.logits(x);
   for (size_t i = 0; i < 2; ++i) {
     Tensor difference = results[i][1].attribution.clone();
-    for (size_t j = 0; j < difference.reals().size(); ++j) difference.reals()[j] -= results[i][2].attribution.reals()[j];
+    for (size_t j = 0; j < difference.reals().size(); ++j)
+      difference.reals()[j] -= results[i][2].attribution.reals()[j];
     expect_near(results[i][0].attribution, difference, 1e-5);
     EXPECT_NEAR(results[i][0].score, logits.reals()[i * 6 + 1] - logits.reals()[i * 6 + 4], 1e-6);
     const auto row = logits.reals().subspan(i * 6, 6);
@@ -115,7 +123,8 @@ TEST(Explainer, gaps_shrink_with_steps) {
   const Tensor x = random_tensor({2, 3, 12, 20}, 13);
   Explainer e(model);
   const auto gap = [&](const char* rule, const char* steps) {
-    const auto r = e.explain(x, {"integrated-gradients", {{"rule", rule}, {"steps", steps}}, {Target{}}, 0, {}, 0});
+    const auto r = e.explain(
+        x, {"integrated-gradients", {{"rule", rule}, {"steps", steps}}, {Target{}}, 0, {}, 0});
     return std::max(std::abs(*r[0][0].gap), std::abs(*r[1][0].gap));
   };
   EXPECT_LT(gap("gausslegendre", "64"), 1e-4);
@@ -128,7 +137,8 @@ TEST(Explainer, memory_does_not_depend_on_steps) {
   for (const char* id : {"tam", "integrated-gradients"}) {
     const size_t few = e.bytes({id, {{"steps", "5"}}, {Target{}}, 0, {}, 0}, 2);
     EXPECT_EQ(e.bytes({id, {{"steps", "500"}}, {Target{}}, 0, {}, 0}, 2), few) << id;
-    EXPECT_NE(e.describe({id, {}, {Target{}}, 0, {}, 0}, 2).find("activation bytes"), std::string::npos);
+    EXPECT_NE(e.describe({id, {}, {Target{}}, 0, {}, 0}, 2).find("activation bytes"),
+              std::string::npos);
   }
 }
 
@@ -163,18 +173,21 @@ TEST(Explainer, refuses_what_it_cannot_explain) {
   EXPECT_EQ(message(x, {"gradiant", {}, {Target{}}, 0, {}, 0}).substr(0, 57),
             "there is no method 'gradiant'; the nearest are 'gradient'");
   EXPECT_EQ(message(x, {"tam", {{"step", "5"}}, {Target{}}, 0, {}, 0}),
-            "method tam has no option 'step'; its options are 'start_layer', 'steps', 'with_integral', 'last_state_only', "
+            "method tam has no option 'step'; its options are 'start_layer', 'steps', "
+            "'with_integral', 'last_state_only', "
             "'gradient_of'");
   EXPECT_EQ(message(x, {"tam", {{"start_layer", "5"}}, {Target{}}, 0, {}, 0}),
             "option start_layer of method tam is '5', a whole number from 0 to 4 is needed");
   EXPECT_EQ(message(x, {"tam", {{"steps", "-1"}}, {Target{}}, 0, {}, 0}),
             "option steps of method tam is '-1', a whole number from 1 to 100000 is needed");
-  EXPECT_EQ(message(x, {"gradient", {}, {Target{6, -1}}, 0, {}, 0}), "target 6 is out of range, 'tiny' has classes 0 to 5");
+  EXPECT_EQ(message(x, {"gradient", {}, {Target{6, -1}}, 0, {}, 0}),
+            "target 6 is out of range, 'tiny' has classes 0 to 5");
   EXPECT_EQ(message(random_tensor({2, 3, 12, 12}, 1), {"gradient", {}, {Target{}}, 0, {}, 0}),
             "inputs have shape [2, 3, 12, 12], the model takes [N, 3, 12, 20]");
   Tensor bad = x.clone();
   bad.reals()[720 + 5] = std::numeric_limits<real>::quiet_NaN();
-  EXPECT_EQ(message(bad, {"gradient", {}, {Target{}}, 0, {}, 0}), "item 1: input value 5 is nan, inputs must be finite");
+  EXPECT_EQ(message(bad, {"gradient", {}, {Target{}}, 0, {}, 0}),
+            "item 1: input value 5 is nan, inputs must be finite");
   auto broken = std::make_shared<Model>(*model);
   Tensor w = broken->weights.tensors["blocks.2.mlp.fc1.weight"].clone();
   for (real& v : w.reals()) v = std::numeric_limits<real>::max() / 4;
@@ -184,7 +197,8 @@ TEST(Explainer, refuses_what_it_cannot_explain) {
     Explainer(broken).logits(x);
     FAIL();
   } catch (const Error& error) {
-    EXPECT_EQ(std::string(error.what()), "item 0: the model's answer is not finite, first in 'blocks.2.mlp.pre'");
+    EXPECT_EQ(std::string(error.what()),
+              "item 0: the model's answer is not finite, first in 'blocks.2.mlp.pre'");
   }
 }
 
@@ -195,7 +209,8 @@ TEST(Explainer, cancels_at_the_next_chunk) {
   int calls = 0;
   s.progress = [&](double) { return ++calls < 3; };
   Explainer e(model, s);
-  EXPECT_THROW(e.explain(random_tensor({2, 3, 12, 20}, 1), {"smoothgrad", {}, {Target{}}, 0, {}, 0}), Error);
+  EXPECT_THROW(
+      e.explain(random_tensor({2, 3, 12, 20}, 1), {"smoothgrad", {}, {Target{}}, 0, {}, 0}), Error);
   EXPECT_EQ(calls, 3);
 }
 

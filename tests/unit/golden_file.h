@@ -30,7 +30,8 @@ inline Tensor json_tensor(const nlohmann::json& array) {
 }
 
 // |got - want| <= bound * max|want|, element by element; NaN fails.
-inline void expect_close(std::span<const real> got, std::span<const real> want, double bound, const std::string& what) {
+inline void expect_close(std::span<const real> got, std::span<const real> want, double bound,
+                         const std::string& what) {
   ASSERT_EQ(got.size(), want.size()) << what;
   double largest = 0, worst = 0;
   for (real x : want) largest = std::max(largest, std::abs(double(x)));
@@ -38,7 +39,8 @@ inline void expect_close(std::span<const real> got, std::span<const real> want, 
     const double d = std::abs(double(got[i]) - double(want[i]));
     worst = d > worst || std::isnan(d) ? d : worst;
   }
-  EXPECT_LE(worst, bound * largest) << what << ": worst difference " << worst << ", largest value " << largest;
+  EXPECT_LE(worst, bound * largest)
+      << what << ": worst difference " << worst << ", largest value " << largest;
 }
 
 }  // namespace whence

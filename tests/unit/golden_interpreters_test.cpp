@@ -9,14 +9,16 @@
 namespace whence {
 namespace {
 
-// The reference computed in float32; its interpreters agree with a double evaluation to 2e-7 relative.
+// The reference computed in float32; its interpreters agree with a double evaluation to 2e-7
+// relative.
 constexpr double bound = 1e-5;
 
 Tensor transposed(const Tensor& w) {
   const int64_t rows = w.shape()[0], cols = w.shape()[1];
   Tensor t(Type{{cols, rows}});
   for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < cols; ++j) t.reals()[size_t(j * rows + i)] = w.reals()[size_t(i * cols + j)];
+    for (int64_t j = 0; j < cols; ++j)
+      t.reals()[size_t(j * rows + i)] = w.reals()[size_t(i * cols + j)];
   return t;
 }
 
@@ -47,7 +49,8 @@ std::shared_ptr<Model> golden_model(const nlohmann::json& vit) {
       const Tensor rows = t.shape().rank() == 2 ? transposed(t) : t;
       const char* parts[] = {"q", "k", "v"};
       for (int64_t i = 0; i < 3; ++i)
-        w[name.substr(0, qkv) + parts[i] + name.substr(qkv + 3)] = rows.slice(8 * i, 8 * i + 8).clone();
+        w[name.substr(0, qkv) + parts[i] + name.substr(qkv + 3)] =
+            rows.slice(8 * i, 8 * i + 8).clone();
     } else if (name == "pos_embed") {
       w["embed.pos"] = t;
     } else if (name == "cls_token") {
@@ -66,7 +69,8 @@ Tensor golden_images(const Model& m, const nlohmann::json& vit) {
   Tensor x(Type{{2, 3, 28, 28}});
   const size_t n = 28 * 28 * 3;
   for (size_t i = 0; i < 2; ++i) {
-    Image image{28, 28, std::vector<uint8_t>(u8.begin() + long(i * n), u8.begin() + long((i + 1) * n))};
+    Image image{28, 28,
+                std::vector<uint8_t>(u8.begin() + long(i * n), u8.begin() + long((i + 1) * n))};
     const Tensor one = m.preprocess.normalise(image);
     std::copy(one.reals().begin(), one.reals().end(), x.reals().begin() + long(i * n));
   }
@@ -86,7 +90,8 @@ TEST(GoldenInterpreters, transformer_methods) {
     const Tensor want = json_tensor(golden.at("expected"));
     const auto results = explainer.explain(x, request);
     for (int64_t i = 0; i < want.shape()[0]; ++i)
-      expect_close(results[size_t(i)][0].attribution.reals(), want.slice(i, i + 1).reals(), bound, key);
+      expect_close(results[size_t(i)][0].attribution.reals(), want.slice(i, i + 1).reals(), bound,
+                   key);
   };
   check("tam", {"tam", {}, {Target{}}, 0, {}, 0});
   check("rollout", {"rollout", {}, {Target{}}, 0, {}, 0});
@@ -98,7 +103,8 @@ TEST(GoldenInterpreters, transformer_methods) {
 // The recursions on given maps: rows of the products that the methods form as vector chains.
 TEST(GoldenInterpreters, aggregation) {
   const auto golden = golden_json("interpreters_vit.json").at("aggregation");
-  const Tensor a = json_tensor(golden.at("A")), dp = json_tensor(golden.at("grad"));  // [L, 1, H, S, S]
+  const Tensor a = json_tensor(golden.at("A")),
+               dp = json_tensor(golden.at("grad"));  // [L, 1, H, S, S]
   Graph g;
   Values A, G;
   for (int l = 0; l < 3; ++l) {
@@ -117,7 +123,8 @@ TEST(GoldenInterpreters, aggregation) {
   }
   const Value first = unit_row(g, 1, 5, 0);
   Value roll = first;
-  for (int l = 2; l >= 0; --l) roll = scale(add(roll, einsum(roll, means[size_t(l)], "bi,bij->bj")), real(0.5));
+  for (int l = 2; l >= 0; --l)
+    roll = scale(add(roll, einsum(roll, means[size_t(l)], "bi,bij->bj")), real(0.5));
   const Value last = einsum(first, means[2], "bi,bij->bj");
   const Value state = add(last, einsum(last, means[1], "bi,bij->bj"));
   const Values keep{chain(first, paper, 1), chain(first, coded, 1), roll, state};

@@ -1,4 +1,5 @@
-// Every method against results of PyTorch implementations, on tiny models in every layout (tests/golden/README.md).
+// Every method against results of PyTorch implementations, on tiny models in every layout
+// (tests/golden/README.md).
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -13,21 +14,24 @@
 namespace whence {
 namespace {
 
-// The reference's own float32 run differs from its float64 run by up to 2.8e-6 of the largest entry; the float build may
-// differ by a few times that, the double build only by rounding.
+// The reference's own float32 run differs from its float64 run by up to 2.8e-6 of the largest
+// entry; the float build may differ by a few times that, the double build only by rounding.
 constexpr double bound = sizeof(real) == 8 ? 1e-9 : 1e-5;
 
 struct Golden {
   explicit Golden(const std::string& name)
-      : facts(golden_json(name + ".json")), file(SafetensorsFile::open(golden_path(name + ".golden.safetensors"))) {}
+      : facts(golden_json(name + ".json")),
+        file(SafetensorsFile::open(golden_path(name + ".golden.safetensors"))) {}
   Tensor at(const std::string& key) const { return file.read(key); }
   nlohmann::json facts;
   SafetensorsFile file;
 };
 
-// A torchvision file has no config; the number of heads, which no shape tells, is stated beside a copy.
+// A torchvision file has no config; the number of heads, which no shape tells, is stated beside a
+// copy.
 std::filesystem::path with_config(const std::filesystem::path& folder) {
-  const auto copy = std::filesystem::path(testing::TempDir()) / fmt::format("whence-golden-torchvision-{}", getpid());
+  const auto copy = std::filesystem::path(testing::TempDir()) /
+                    fmt::format("whence-golden-torchvision-{}", getpid());
   std::filesystem::remove_all(copy);
   std::filesystem::copy(folder, copy);
   std::ofstream(copy / "config.json")
@@ -38,7 +42,8 @@ std::filesystem::path with_config(const std::filesystem::path& folder) {
 
 std::shared_ptr<const Model> load(const std::string& folder) {
   const auto path = golden_path(folder);
-  return std::make_shared<Model>(load_model(std::filesystem::exists(path / "config.json") ? path : with_config(path)));
+  return std::make_shared<Model>(
+      load_model(std::filesystem::exists(path / "config.json") ? path : with_config(path)));
 }
 
 // "integrated_gradients.riemann_left.steps6.tensor.logit.target" and its options as a request.
@@ -71,20 +76,24 @@ Request request_for(const std::string& key, const nlohmann::json& facts, const G
 }
 
 bool is_method(const std::string& key) {
-  for (const char* prefix : {"gradient.", "input_x_gradient", "integrated_gradients", "smoothgrad.noise",
-                             "attention_last", "attention_grad_cam", "rollout", "generic_attention", "tam"})
+  for (const char* prefix :
+       {"gradient.", "input_x_gradient", "integrated_gradients", "smoothgrad.noise",
+        "attention_last", "attention_grad_cam", "rollout", "generic_attention", "tam"})
     if (key.starts_with(prefix)) return !key.ends_with(".gap");
   return false;
 }
 
-// Samples have baselines of their own in the golden file; a request has one for all, so samples run one by one.
-std::vector<std::vector<Result>> explain_each(Explainer& explainer, const Tensor& input, Request request,
-                                              const Golden& golden) {
+// Samples have baselines of their own in the golden file; a request has one for all, so samples run
+// one by one.
+std::vector<std::vector<Result>> explain_each(Explainer& explainer, const Tensor& input,
+                                              Request request, const Golden& golden) {
   std::vector<std::vector<Result>> results;
-  const auto file = std::filesystem::path(testing::TempDir()) / fmt::format("whence-golden-baseline-{}.npy", getpid());
+  const auto file = std::filesystem::path(testing::TempDir()) /
+                    fmt::format("whence-golden-baseline-{}.npy", getpid());
   for (int64_t i = 0; i < input.shape()[0]; ++i) {
     const auto bytes = encode_npy(golden.at("baseline").slice(i, i + 1));
-    std::ofstream(file, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+    std::ofstream(file, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
     request.options["baselines"] = file.string();
     Explainer fresh(std::make_shared<Model>(explainer.model()));
     results.push_back(fresh.explain(input.slice(i, i + 1), request)[0]);
@@ -96,7 +105,8 @@ void check_model(const std::string& name, const std::string& folder) {
   const Golden golden(name);
   Explainer explainer(load(folder));
   const Tensor input = golden.at("input");
-  expect_close(explainer.logits(input).reals(), golden.at("logits").reals(), bound, folder + " logits");
+  expect_close(explainer.logits(input).reals(), golden.at("logits").reals(), bound,
+               folder + " logits");
   int compared = 0;
   for (const auto& [key, facts] : golden.facts["results"].items()) {
     if (!is_method(key)) continue;
@@ -106,8 +116,9 @@ void check_model(const std::string& name, const std::string& folder) {
     const std::set<int64_t> distinct(labels.begin(), labels.end());
     request.targets.clear();
     for (int64_t label : distinct) request.targets.push_back({label, -1});
-    const auto results = facts.value("baseline", "") == "tensor" ? explain_each(explainer, input, request, golden)
-                                                                 : explainer.explain(input, request);
+    const auto results = facts.value("baseline", "") == "tensor"
+                             ? explain_each(explainer, input, request, golden)
+                             : explainer.explain(input, request);
     const Tensor want = golden.at(key);
     Tensor got(want.type());
     Tensor gaps(Type{{want.shape()[0]}});
@@ -148,10 +159,16 @@ TEST(GoldenMethods, vit_in_timm_layout) { check_model("vit_tiny", "vit_tiny"); }
 TEST(GoldenMethods, vit_in_hub_layout) { check_model("vit_tiny", "vit_tiny_hf"); }
 TEST(GoldenMethods, vit_in_torchvision_layout) { check_model("vit_tiny", "vit_tiny_torchvision"); }
 TEST(GoldenMethods, distilled_vit) { check_model("vit_distilled", "vit_distilled"); }
-TEST(GoldenMethods, distilled_vit_in_hub_layout) { check_model("vit_distilled", "vit_distilled_hf"); }
+TEST(GoldenMethods, distilled_vit_in_hub_layout) {
+  check_model("vit_distilled", "vit_distilled_hf");
+}
 TEST(GoldenMethods, mean_pooled_vit) { check_model("vit_mean", "vit_mean"); }
-TEST(GoldenMethods, mean_pooled_vit_without_class_token) { check_model("vit_mean_no_token", "vit_mean_no_token"); }
-TEST(GoldenMethods, vit_with_registers_and_layer_scale) { check_model("vit_registers", "vit_registers"); }
+TEST(GoldenMethods, mean_pooled_vit_without_class_token) {
+  check_model("vit_mean_no_token", "vit_mean_no_token");
+}
+TEST(GoldenMethods, vit_with_registers_and_layer_scale) {
+  check_model("vit_registers", "vit_registers");
+}
 
 }  // namespace
 }  // namespace whence

@@ -7,8 +7,8 @@ namespace {
 using namespace ref;
 
 // Odd sizes, one query, one key, a head wider than a panel, more keys than a query block.
-const k::AttentionSize sizes[] = {{1, 1, 1, 1, 1},  {2, 3, 5, 7, 4},   {2, 2, 1, 33, 16},
-                                  {1, 2, 50, 1, 8}, {2, 3, 29, 67, 20}, {1, 2, 197, 197, 64},
+const k::AttentionSize sizes[] = {{1, 1, 1, 1, 1},   {2, 3, 5, 7, 4},    {2, 2, 1, 33, 16},
+                                  {1, 2, 50, 1, 8},  {2, 3, 29, 67, 20}, {1, 2, 197, 197, 64},
                                   {3, 1, 16, 32, 33}};
 
 std::string name(const k::AttentionSize& z) {
@@ -63,8 +63,8 @@ Bounded chain(const AttentionCase& c, const Bounded& relevance, const Reals& in)
         const auto m = size_t((b * z.queries + i) * z.keys + j), o = size_t(b * z.keys + j);
         const double w = in[size_t(b * z.queries + i)];
         out.value[o] += w * relevance.value[m];
-        out.error[o] += std::abs(w) * (relevance.error[m] +
-                                       chain_error(z.queries + z.heads, relevance.value[m]));
+        out.error[o] += std::abs(w) *
+                        (relevance.error[m] + chain_error(z.queries + z.heads, relevance.value[m]));
       }
   return out;
 }
@@ -87,13 +87,19 @@ struct Outputs {
     row_index = z.queries / 2;
   }
   k::AttentionCapture capture() {
-    return {.probs = probs.data(), .head_mean = mean.data(), .row = row.data(),
-            .row_index = row_index};
+    return {
+        .probs = probs.data(), .head_mean = mean.data(), .row = row.data(), .row_index = row_index};
   }
   k::AttentionGradients gradients() {
-    return {.dq = dq.data(), .dk = dk.data(), .dv = dv.data(), .dprobs = dprobs.data(),
-            .dprobs_mean = dmean.data(), .dprobs_row = drow.data(), .row_index = row_index,
-            .relevance = relevance.data(), .chain_in = chain_in.data(),
+    return {.dq = dq.data(),
+            .dk = dk.data(),
+            .dv = dv.data(),
+            .dprobs = dprobs.data(),
+            .dprobs_mean = dmean.data(),
+            .dprobs_row = drow.data(),
+            .row_index = row_index,
+            .relevance = relevance.data(),
+            .chain_in = chain_in.data(),
             .chain_out = chain_out.data()};
   }
 };
@@ -117,9 +123,10 @@ TEST(KernelsAttention, forward_outputs_match_double_loops) {
     expect_within(got.context, want.context, name(z) + " context");
     expect_within(got.probs, want.probs, name(z) + " probs");
     expect_within(got.row, one_row(c, want.probs, got.row_index), name(z) + " row");
-    expect_within(got.mean, head_mean(c, [&](size_t m) {
-                    return std::pair(want.probs.value[m], want.probs.error[m]);
-                  }), name(z) + " head mean");
+    expect_within(
+        got.mean,
+        head_mean(c, [&](size_t m) { return std::pair(want.probs.value[m], want.probs.error[m]); }),
+        name(z) + " head mean");
   }
 }
 
@@ -134,9 +141,11 @@ TEST(KernelsAttention, backward_outputs_match_double_loops) {
     expect_within(got.dv, want.dv, name(z) + " dv");
     expect_within(got.dprobs, want.dprobs, name(z) + " dprobs");
     expect_within(got.drow, one_row(c, want.dprobs, got.row_index), name(z) + " dprobs row");
-    expect_within(got.dmean, head_mean(c, [&](size_t m) {
-                    return std::pair(want.dprobs.value[m], want.dprobs.error[m]);
-                  }), name(z) + " dprobs mean");
+    expect_within(
+        got.dmean,
+        head_mean(c,
+                  [&](size_t m) { return std::pair(want.dprobs.value[m], want.dprobs.error[m]); }),
+        name(z) + " dprobs mean");
     const Bounded relevance = relevance_map(c, want);
     expect_within(got.relevance, relevance, name(z) + " relevance");
     expect_within(got.chain_out, chain(c, relevance, got.chain_in), name(z) + " chain");
@@ -148,7 +157,7 @@ TEST(KernelsAttention, gradients_match_differences_of_the_reference) {
   Outputs got(c);
   backward(c, 1, got.gradients());
   const Doubles dy = widen(c.dcontext);
-  const auto numeric = [&](Reals AttentionCase::* which) {
+  const auto numeric = [&](Reals AttentionCase::*which) {
     // Central differences of the context in double; the operand moves by steps that float holds
     // exactly, so the difference quotient is that of the double reference.
     Doubles out;
@@ -166,7 +175,8 @@ TEST(KernelsAttention, gradients_match_differences_of_the_reference) {
         at = real(keep - step);
         const double width = up - at;
         const Doubles below = AttentionReference(moved).context.value;
-        for (size_t i = 0; i < dy.size(); ++i) slope += weight * dy[i] * (above[i] - below[i]) / width;
+        for (size_t i = 0; i < dy.size(); ++i)
+          slope += weight * dy[i] * (above[i] - below[i]) / width;
         at = keep;
       }
       out.push_back(slope);
@@ -260,12 +270,14 @@ TEST(KernelsAttention, a_unit_chain_row_picks_one_row_of_the_relevance) {
   Outputs got(c);
   std::fill(got.chain_in.begin(), got.chain_in.end(), real(0));
   for (int64_t b = 0; b < 2; ++b) got.chain_in[size_t(b * 21 + 20)] = 1;
-  backward(c, 2, {.relevance = got.relevance.data(), .chain_in = got.chain_in.data(),
-                  .chain_out = got.chain_out.data()});
+  backward(c, 2,
+           {.relevance = got.relevance.data(),
+            .chain_in = got.chain_in.data(),
+            .chain_out = got.chain_out.data()});
   for (int64_t b = 0; b < 2; ++b)
     for (int64_t j = 0; j < 21; ++j)
-      EXPECT_NEAR(got.chain_out[size_t(b * 21 + j)],
-                  got.relevance[size_t((b * 21 + 20) * 21 + j)], 8 * eps);
+      EXPECT_NEAR(got.chain_out[size_t(b * 21 + j)], got.relevance[size_t((b * 21 + 20) * 21 + j)],
+                  8 * eps);
   std::fill(got.chain_in.begin(), got.chain_in.end(), real(0));
   backward(c, 2, {.chain_in = got.chain_in.data(), .chain_out = got.chain_out.data()});
   for (real x : got.chain_out) EXPECT_EQ(x, 0);
@@ -298,15 +310,16 @@ TEST(KernelsAttention, nan_stays_in_its_query_row) {
   EXPECT_FALSE(std::isnan(got.relevance[8 * 20]));
 }
 
-TEST(KernelsAttention, empty_sizes_touch_nothing) {
-  for (const k::AttentionSize& z : {k::AttentionSize{0, 2, 3, 3, 4}, {2, 0, 3, 3, 4}, {2, 2, 0, 3, 4}}) {
+TEST(KernelsAttention, empty_sizes_give_empty_sums) {
+  for (const k::AttentionSize& z :
+       {k::AttentionSize{0, 2, 3, 3, 4}, {2, 0, 3, 3, 4}, {2, 2, 0, 3, 4}, {2, 2, 3, 0, 4}}) {
     const AttentionCase c(z, 1);
     Outputs got(c);
     forward(c, 2, got.context.data(), got.capture());
     backward(c, 2, got.gradients());
-    // No query reaches the keys: their gradients are zero.
-    for (real x : got.dk) EXPECT_EQ(x, 0);
-    for (real x : got.dv) EXPECT_EQ(x, 0);
+    // No query reaches the keys, no key a query: sums over nothing.
+    for (const Reals& sums : {got.context, got.dq, got.dk, got.dv})
+      for (real x : sums) EXPECT_EQ(x, 0);
   }
 }
 

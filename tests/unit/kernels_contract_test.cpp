@@ -14,7 +14,7 @@ Contraction::Role role(std::initializer_list<Axis> axes) {
   return out;
 }
 
-int64_t extent(const Contraction& l, int64_t Axis::* step) {
+int64_t extent(const Contraction& l, int64_t Axis::*step) {
   int64_t last = 0;
   for (const auto* r : {&l.loops, &l.rows, &l.cols, &l.sums})
     for (int i = 0; i < r->count; ++i) {
@@ -87,15 +87,19 @@ TEST(KernelsContract, several_letters_in_every_role) {
 
 TEST(KernelsContract, transposed_operands_and_result) {
   const int64_t I = 19, J = 40, K = 35;
-  check({.loops = {}, .rows = role({{I, 1, 0, 1}}), .cols = role({{K, 0, J, I}}),
+  check({.loops = {},
+         .rows = role({{I, 1, 0, 1}}),
+         .cols = role({{K, 0, J, I}}),
          .sums = role({{J, I, 1, 0}})},
         "ji,kj->ki");
 }
 
 TEST(KernelsContract, loop_letter_absent_from_one_operand) {
   const int64_t B = 3, I = 6, J = 11, K = 17;
-  check({.loops = role({{B, I * J, 0, I * K}}), .rows = role({{I, J, 0, K}}),
-         .cols = role({{K, 0, 1, 1}}), .sums = role({{J, 1, K, 0}})},
+  check({.loops = role({{B, I * J, 0, I * K}}),
+         .rows = role({{I, J, 0, K}}),
+         .cols = role({{K, 0, 1, 1}}),
+         .sums = role({{J, 1, K, 0}})},
         "bij,jk->bik");
 }
 
@@ -104,15 +108,27 @@ TEST(KernelsContract, vector_times_matrix_and_matrix_times_vector) {
     for (int64_t K : {1, 33, 197}) {
       const std::string at = std::to_string(N) + " " + std::to_string(K);
       // "bk,bkn->bn" and "bk,bnk->bn": one row.
-      check({.loops = role({{2, K, N * K, N}}), .rows = {}, .cols = role({{N, 0, 1, 1}}),
-             .sums = role({{K, 1, N, 0}})}, "bk,bkn->bn " + at);
-      check({.loops = role({{2, K, N * K, N}}), .rows = {}, .cols = role({{N, 0, K, 1}}),
-             .sums = role({{K, 1, 1, 0}})}, "bk,bnk->bn " + at);
+      check({.loops = role({{2, K, N * K, N}}),
+             .rows = {},
+             .cols = role({{N, 0, 1, 1}}),
+             .sums = role({{K, 1, N, 0}})},
+            "bk,bkn->bn " + at);
+      check({.loops = role({{2, K, N * K, N}}),
+             .rows = {},
+             .cols = role({{N, 0, K, 1}}),
+             .sums = role({{K, 1, 1, 0}})},
+            "bk,bnk->bn " + at);
       // "bnk,bk->bn" and "bkn,bk->bn": one column.
-      check({.loops = role({{2, N * K, K, N}}), .rows = role({{N, K, 0, 1}}), .cols = {},
-             .sums = role({{K, 1, 1, 0}})}, "bnk,bk->bn " + at);
-      check({.loops = role({{2, N * K, K, N}}), .rows = role({{N, 1, 0, 1}}), .cols = {},
-             .sums = role({{K, N, 1, 0}})}, "bkn,bk->bn " + at);
+      check({.loops = role({{2, N * K, K, N}}),
+             .rows = role({{N, K, 0, 1}}),
+             .cols = {},
+             .sums = role({{K, 1, 1, 0}})},
+            "bnk,bk->bn " + at);
+      check({.loops = role({{2, N * K, K, N}}),
+             .rows = role({{N, 1, 0, 1}}),
+             .cols = {},
+             .sums = role({{K, N, 1, 0}})},
+            "bkn,bk->bn " + at);
     }
   }
 }

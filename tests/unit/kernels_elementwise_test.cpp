@@ -1,8 +1,7 @@
 // Activations, broadcasting pairs, sums over axes, copies and patches.
-#include "kernels/elementwise.h"
-
 #include <array>
 
+#include "kernels/elementwise.h"
 #include "tests/ref/rows.h"
 
 namespace whence {
@@ -190,8 +189,10 @@ TEST(KernelsElementwise, binary_may_write_over_a_dense_operand) {
 }
 
 TEST(KernelsElementwise, reduce_sum_over_every_subset_of_axes) {
-  for (const std::array<int64_t, 5>& n : {std::array<int64_t, 5>{2, 3, 5, 4, 19}, {1, 7, 1, 3, 40},
-                                          {3, 1, 1, 1, 1}, {1, 1, 1, 2, 300}}) {
+  for (const std::array<int64_t, 5>& n : {std::array<int64_t, 5>{2, 3, 5, 4, 19},
+                                          {1, 7, 1, 3, 40},
+                                          {3, 1, 1, 1, 1},
+                                          {1, 1, 1, 2, 300}}) {
     const Reals x = noise(n[0] * n[1] * n[2] * n[3] * n[4], 4);
     for (unsigned mask = 0; mask < 32; ++mask) {
       std::array<bool, 5> kept{};
@@ -232,8 +233,8 @@ TEST(KernelsElementwise, reduce_sum_over_every_subset_of_axes) {
 TEST(KernelsElementwise, reduce_sum_of_large_tensors_has_equal_bits_for_any_threads) {
   const std::array<int64_t, 5> n{1, 3, 50, 40, 96};
   const Reals x = noise(3 * 50 * 40 * 96, 9);
-  for (const std::array<bool, 5>& kept : {std::array<bool, 5>{0, 0, 0, 0, 1}, {0, 1, 0, 0, 0},
-                                          {0, 1, 0, 1, 0}, {0, 0, 1, 0, 1}}) {
+  for (const std::array<bool, 5>& kept :
+       {std::array<bool, 5>{0, 0, 0, 0, 1}, {0, 1, 0, 0, 0}, {0, 1, 0, 1, 0}, {0, 0, 1, 0, 1}}) {
     Reals one(1 * 3 * 50 * 40 * 96), two(one.size());
     cpu::Stream s1{1}, s2{2};
     k::reduce_sum(s1, x.data(), n, kept, 1, one.data());
@@ -283,8 +284,7 @@ TEST(KernelsElementwise, patches_are_ordered_as_a_convolution_weight) {
       for (int64_t c = 0; c < 3; ++c)
         for (int64_t i = 0; i < 4; ++i)
           for (int64_t j = 0; j < 4; ++j) {
-            const real pixel =
-                x[size_t(((b * 3 + c) * 8 + t / 3 * 4 + i) * 12 + t % 3 * 4 + j)];
+            const real pixel = x[size_t(((b * 3 + c) * 8 + t / 3 * 4 + i) * 12 + t % 3 * 4 + j)];
             ASSERT_EQ(y[size_t(((b * 6 + t) * 3 + c) * 16 + i * 4 + j)], pixel);
           }
   k::unpatchify(s, y.data(), z, back.data());

@@ -1,6 +1,6 @@
-// Elementary functions on vectors against the standard library in double, in units in the last place.
+// Elementary functions on vectors against the standard library in double, in units in the last
+// place.
 #include "kernels/cpu/vec_math.h"
-
 #include "tests/ref/arrays.h"
 
 namespace whence {
@@ -8,8 +8,8 @@ namespace {
 
 using cpu::Vec;
 
-// Distance in units in the last place of the exact result; below the smallest normal number the unit
-// is that of the smallest subnormal.
+// Distance in units in the last place of the exact result; below the smallest normal number the
+// unit is that of the smallest subnormal.
 double ulps(real got, double want) {
   using limits = std::numeric_limits<real>;
   if (std::isnan(want)) return std::isnan(got) ? 0 : 1e30;
@@ -69,10 +69,14 @@ TEST(KernelsMath, log_is_within_two_units) {
 
 TEST(KernelsMath, quarter_turns_are_within_two_units) {
   const double quarter = std::acos(-1.0) / 2;
-  EXPECT_LE(worst(-0.5, 0.5, [](Vec x) { return cpu::sin_quarter(x); },
-                  [=](double x) { return std::sin(quarter * x); }), 2);
-  EXPECT_LE(worst(-0.5, 0.5, [](Vec x) { return cpu::cos_quarter(x); },
-                  [=](double x) { return std::cos(quarter * x); }), 2);
+  EXPECT_LE(worst(
+                -0.5, 0.5, [](Vec x) { return cpu::sin_quarter(x); },
+                [=](double x) { return std::sin(quarter * x); }),
+            2);
+  EXPECT_LE(worst(
+                -0.5, 0.5, [](Vec x) { return cpu::cos_quarter(x); },
+                [=](double x) { return std::cos(quarter * x); }),
+            2);
 }
 
 TEST(KernelsMath, normal_distribution_is_relatively_exact_in_the_tail) {

@@ -1,6 +1,5 @@
 // pack and product: sums, epilogues, and bits that depend on nothing but the operands.
 #include "kernels/product.h"
-
 #include "tests/ref/linear.h"
 #include "tests/ref/rows.h"
 
@@ -14,7 +13,11 @@ struct Problem {
   int64_t m, n, k;
   Reals a, b, packed;
   Problem(int64_t m_, int64_t n_, int64_t k_, uint64_t seed)
-      : m(m_), n(n_), k(k_), a(noise(m * k, seed)), b(noise(n * k, seed + 100)),
+      : m(m_),
+        n(n_),
+        k(k_),
+        a(noise(m * k, seed)),
+        b(noise(n * k, seed + 100)),
         packed(size_t(k::packed_count(n, k)), poison) {
     cpu::Stream s{1};
     k::pack(s, b.data(), n, k, k, 1, packed.data());
@@ -34,8 +37,9 @@ TEST(KernelsProduct, sums_match_double_loops_for_all_sizes) {
       for (int64_t k : {0, 1, 5, 64, 129}) {
         const Problem p(m, n, k, uint64_t(m * 10007 + n * 101 + k));
         const Bounded want = product(p.a, k, p.b, k, 1, m, n, k);
-        expect_within(p.run(1), want,
-                      "m " + std::to_string(m) + " n " + std::to_string(n) + " k " + std::to_string(k));
+        expect_within(
+            p.run(1), want,
+            "m " + std::to_string(m) + " n " + std::to_string(n) + " k " + std::to_string(k));
       }
 }
 
@@ -46,7 +50,8 @@ TEST(KernelsProduct, large_product_matches_double_loops) {
 
 TEST(KernelsProduct, rows_and_columns_may_be_strided) {
   const int64_t m = 17, n = 41, k = 23, lda = 31, ldc = 57;
-  const Reals a = noise(m * lda, 1), bt = noise(k * n, 2);  // b transposed: element (n, k) at k n_ + n
+  const Reals a = noise(m * lda, 1),
+              bt = noise(k * n, 2);  // b transposed: element (n, k) at k n_ + n
   cpu::Stream s{2};
   Reals packed(size_t(k::packed_count(n, k)), poison);
   k::pack(s, bt.data(), n, k, 1, n, packed.data());

@@ -1,8 +1,7 @@
 // Philox and its variates: published vectors, moments, independence of chunking.
-#include "kernels/random.h"
-
 #include <algorithm>
 
+#include "kernels/random.h"
 #include "tests/ref/arrays.h"
 
 namespace whence {
@@ -94,8 +93,8 @@ TEST(KernelsRandom, variates_have_their_moments) {
 
 TEST(KernelsRandom, seed_item_and_draw_each_select_another_stream) {
   const Reals base = normal({1, 2, 3}, 64);
-  for (const k::RandomKey& key : {k::RandomKey{2, 2, 3}, {1, 3, 3}, {1, 2, 4}, {1, 3, 2},
-                                  {1 + (uint64_t{1} << 32), 2, 3}}) {
+  for (const k::RandomKey& key :
+       {k::RandomKey{2, 2, 3}, {1, 3, 3}, {1, 2, 4}, {1, 3, 2}, {1 + (uint64_t{1} << 32), 2, 3}}) {
     const Reals other = normal(key, 64);
     int equal = 0;
     for (size_t i = 0; i < 64; ++i) equal += other[i] == base[i];

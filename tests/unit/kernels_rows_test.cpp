@@ -1,6 +1,5 @@
 // Layer norm, softmax and log-softmax: values, gradients, extreme rows, bits.
 #include "kernels/rows.h"
-
 #include "tests/ref/rows.h"
 
 namespace whence {
@@ -31,10 +30,14 @@ TEST(KernelsRows, layer_norm_matches_double_loops) {
     cpu::Stream s{2};
     k::layer_norm(s, x.data(), w.data(), b.data(), real(layer_eps), int64_t(rows), int64_t(cols),
                   y.data());
-    // Normalised values are below sqrt(cols); sums of cols terms in at most cols / 8 + 4 steps a lane.
+    // Normalised values are below sqrt(cols); sums of cols terms in at most cols / 8 + 4 steps a
+    // lane.
     const double error = eps * (16 + double(cols) / 8) * std::sqrt(double(cols));
-    expect_within(y, within(layer_norm(widen(x), widen(w), widen(b), double(real(layer_eps)), rows,
-                                       cols), error), "layer norm " + std::to_string(cols));
+    expect_within(
+        y,
+        within(layer_norm(widen(x), widen(w), widen(b), double(real(layer_eps)), rows, cols),
+               error),
+        "layer norm " + std::to_string(cols));
   }
 }
 

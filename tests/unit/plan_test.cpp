@@ -1,4 +1,6 @@
 // Plans: pruning, stages, rows, memory.
+#include "whence/plan.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,7 +10,6 @@
 #include "tests/unit/random_tensors.h"
 #include "whence/error.h"
 #include "whence/ops.h"
-#include "whence/plan.h"
 #include "whence/vit.h"
 
 namespace whence {
@@ -62,7 +63,8 @@ TEST(Plan, computes_only_what_leads_to_the_wanted_values) {
   const int all = backward_nodes(weights);
   // head, reshape, row, norm; fc2, gelu, fc1, norm2, their sum; proj; probabilities
   EXPECT_EQ(last, 11);
-  // each block below: attention, q, k, v, two sums, norm1, its sum; fc2, gelu, fc1, norm2, sum; proj; probabilities
+  // each block below: attention, q, k, v, two sums, norm1, its sum; fc2, gelu, fc1, norm2, sum;
+  // proj; probabilities
   EXPECT_EQ(every, 41);
   EXPECT_EQ(input, 49);
   EXPECT_GT(all, input);
@@ -107,7 +109,8 @@ TEST(Plan, mean_pooling_keeps_every_row) {
 
 TEST(Plan, a_second_seed_equals_a_fresh_run_bit_for_bit) {
   Net net(tiny());
-  const Values g = gradient(net.logits, net.seed, {net.graph.at("image"), net.graph.at("blocks.0.attn.probs")});
+  const Values g =
+      gradient(net.logits, net.seed, {net.graph.at("image"), net.graph.at("blocks.0.attn.probs")});
   Plan p = net.plan(g), fresh = net.plan(g);
   const Tensor a = random_tensor({2, 5}, 11), b = random_tensor({2, 5}, 12);
   p.set(net.seed, a);
@@ -169,8 +172,10 @@ TEST(Plan, says_what_is_wrong) {
     p.bind(w);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("1 missing 'head.bias'; 1 of another shape 'norm.weight is [3], [12] is needed'"),
-              std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find(
+                  "1 missing 'head.bias'; 1 of another shape 'norm.weight is [3], [12] is needed'"),
+              std::string::npos)
+        << e.what();
   }
   try {
     net.graph.at("blocks.2.attn.prob");
@@ -178,7 +183,9 @@ TEST(Plan, says_what_is_wrong) {
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("'blocks.2.attn.probs'"), std::string::npos) << e.what();
   }
-  EXPECT_THROW(gradient(net.graph.at("blocks.0.out"), net.graph.at("blocks.0.out"), {net.graph.at("blocks.1.out")}), Error);
+  EXPECT_THROW(gradient(net.graph.at("blocks.0.out"), net.graph.at("blocks.0.out"),
+                        {net.graph.at("blocks.1.out")}),
+               Error);
 }
 
 TEST(Arena, buffers_that_live_together_never_overlap) {

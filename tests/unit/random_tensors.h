@@ -11,7 +11,8 @@
 
 namespace whence {
 
-// Standard-normal-like values (sum of four uniforms) from a splitmix64 sequence: equal on every machine.
+// Standard-normal-like values (sum of four uniforms) from a splitmix64 sequence: equal on every
+// machine.
 inline Tensor random_tensor(Shape shape, uint64_t seed, double spread = 1) {
   Tensor t(Type{shape});
   uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
@@ -36,7 +37,8 @@ inline Weights random_weights(const Graph& graph, uint64_t seed) {
     if (!node.weight) continue;
     const Shape& s = node.out[0].shape;
     const bool norm = node.name.find("norm") != std::string::npos && node.name.ends_with("weight");
-    Tensor t = random_tensor(s, seed + uint64_t(n), s.rank() == 2 ? 1.5 / std::sqrt(double(s[1])) : 0.3);
+    Tensor t =
+        random_tensor(s, seed + uint64_t(n), s.rank() == 2 ? 1.5 / std::sqrt(double(s[1])) : 0.3);
     if (norm)
       for (real& x : t.reals()) x = 1 + x;
     w.tensors[node.name] = t;
@@ -50,7 +52,8 @@ inline void expect_near(const Tensor& a, const Tensor& b, double bound) {
   double largest = 0;
   for (real x : b.reals()) largest = std::max(largest, std::abs(double(x)));
   for (size_t i = 0; i < a.reals().size(); ++i)
-    ASSERT_LE(std::abs(double(a.reals()[i]) - double(b.reals()[i])), bound * largest) << "element " << i;
+    ASSERT_LE(std::abs(double(a.reals()[i]) - double(b.reals()[i])), bound * largest)
+        << "element " << i;
 }
 
 inline void expect_same_bits(const Tensor& a, const Tensor& b) {
