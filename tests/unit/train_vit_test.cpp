@@ -75,14 +75,21 @@ TEST(TrainViT, targets_say_what_is_there_and_where) {
 }
 
 TEST(TrainViT, learns_from_its_first_steps) {
-  const std::vector<double> all = losses(tiny(), 60);
+  TrainOptions options = tiny();
+  options.config.width = 32;
+  options.batch = 16;
+  options.scenes.max_objects = 1;
+  options.lowest_contrast = 1;
+  options.optimiser.steps = 150;
+  const std::vector<double> all = losses(options, 150);
   const auto mean = [&](size_t from) {
     double sum = 0;
-    for (size_t i = from; i < from + 10; ++i) sum += all[i];
-    return sum / 10;
+    for (size_t i = from; i < from + 15; ++i) sum += all[i];
+    return sum / 15;
   };
-  EXPECT_NEAR(all[0], 2.08, 0.1);  // log 8: nothing is known yet
-  EXPECT_LT(mean(50), mean(0) - 0.08);
+  // At first log 8 = 2.08, for nothing is known, plus what the random head adds.
+  EXPECT_NEAR(all[0], 2.15, 0.35);
+  EXPECT_LT(mean(135), mean(0) - 0.3);
 }
 
 TEST(TrainViT, same_options_give_the_same_bits_on_any_number_of_threads) {
