@@ -5,6 +5,8 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "demo/pointing.h"
@@ -88,11 +90,37 @@ void measure(const std::string& folder, int64_t count) {
   }
 }
 
+// The scenes that `whence demo` explains: pairs of things that no training run sees, and what they
+// show.
+void write_demo_scenes(const std::filesystem::path& folder, int size) {
+  constexpr uint64_t count = 6;
+  std::filesystem::create_directories(folder);
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  const int classes = int(demo::class_names().size());
+  for (uint64_t i = 0; i < count; ++i) {
+    demo::SceneOptions options;
+    options.size = size;
+    options.classes = {int(i) % classes, (int(i) * 3 + 4) % classes};
+    if (options.classes[0] == options.classes[1])
+      options.classes[1] = (options.classes[1] + 1) % classes;
+    const demo::Scene scene = demo::make_scene(demo::unseen_pairs, i, options);
+    const std::string file = fmt::format("scene-{}.png", i + 1);
+    write_file_atomically(folder / file, encode_png(scene.image));
+    nlohmann::ordered_json names = nlohmann::ordered_json::array();
+    for (const demo::SceneObject& object : scene.objects)
+      names.push_back(demo::class_names()[size_t(object.label)]);
+    list.push_back({{"file", file}, {"classes", names}});
+  }
+  const std::string text = nlohmann::ordered_json{{"scenes", list}}.dump(1) + "\n";
+  write_file_atomically(folder / "scenes.json", std::string_view(text));
+  fmt::print("written: {}\n", folder.string());
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Trains the bundled vision transformer on generated scenes.");
   demo::TrainOptions options;
   options.scenes.size = int(options.config.image_height);
-  std::string out = "weights/demo-vit", sheet, measured;
+  std::string out = "weights/demo-vit", sheet, measured, scenes;
   int64_t checks = 500;
   int zoom = 2;
   app.add_option("--out", out, "folder that receives the checkpoint")->capture_default_str();
@@ -107,6 +135,8 @@ int run(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: one a core")->capture_default_str();
   app.add_option("--measure", measured, "measure the model of this folder and do no training");
   app.add_option("--checks", checks, "scenes of each sort to measure")->capture_default_str();
+  app.add_option("--scenes", scenes,
+                 "write the scenes of `whence demo` to this folder and do no training");
   app.add_option("--sheet", sheet,
                  "write a contact sheet of scenes to this PNG and do no training");
   app.add_option("--zoom", zoom, "of the contact sheet")->capture_default_str();
@@ -116,7 +146,8 @@ int run(int argc, char** argv) {
                           encode_png(demo::contact_sheet(options.seed, options.scenes.size, zoom)));
   }
   if (!measured.empty()) measure(measured, checks);
-  if (sheet.empty() && measured.empty()) train(options, out);
+  if (!scenes.empty()) write_demo_scenes(scenes, options.scenes.size);
+  if (sheet.empty() && measured.empty() && scenes.empty()) train(options, out);
   return 0;
 }
 
