@@ -9,10 +9,6 @@
 #include "cli/text.h"
 #include "runtime/text.h"
 
-#ifndef WHENCE_VERSION
-#define WHENCE_VERSION "0.1.0"
-#endif
-
 namespace whence::cli {
 namespace {
 

@@ -93,6 +93,7 @@ function(whence_configure_program target)
   target_link_libraries(${target} PRIVATE
     whence::whence whence_warnings fmt::fmt nlohmann_json::nlohmann_json OpenMP::OpenMP_CXX)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${target} PRIVATE WHENCE_VERSION="${PROJECT_VERSION}")
 endfunction()
 
 function(whence_print_summary)

@@ -72,7 +72,6 @@ static std::string key_of(const Request& request, int64_t items) {
 }
 
 Method& Explainer::method_for(const Request& request, int64_t items) {
-  constexpr size_t kept = 3;
   const std::string key = key_of(request, items);
   for (auto it = state_->recent.begin(); it != state_->recent.end(); ++it)
     if (it->key == key) {
@@ -84,7 +83,15 @@ Method& Explainer::method_for(const Request& request, int64_t items) {
   if (info.models == "transformers" && model_->blocks == 0)
     fail(ErrorKind::unsupported, ErrorCode::unsupported,
          "method {} needs a transformer, '{}' is not one", info.id, model_->name);
-  while (state_->recent.size() >= kept) state_->recent.pop_back();
+  // Plans of other requests stay while all of them together fit the budget of one.
+  const size_t budget = activation_budget(settings_);
+  const auto held = [&] {
+    size_t sum = 0;
+    for (const auto& entry : state_->recent)
+      for (const Pass* pass : entry.method->passes()) sum += pass->plan().bytes();
+    return sum;
+  };
+  while (!state_->recent.empty() && held() > budget / 2) state_->recent.pop_back();
   state_->recent.push_front(
       {key, make({*model_, settings_, request, info, OptionSet(info, request.options), items})});
   return *state_->recent.front().method;

@@ -106,6 +106,10 @@ std::vector<double> Pass::outputs_of(ScoreKind kind, std::span<const real> logit
   return y;
 }
 
+size_t activation_budget(const Explainer::Settings& settings) {
+  return settings.memory ? settings.memory : size_t(1) << 30;
+}
+
 Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
                   int64_t total, const Pass::Wanted& wanted) {
   // Beyond a few samples a chunk has rows enough to fill the processor; more would only cost
@@ -113,12 +117,12 @@ Pass chunked_pass(const Model& model, const Explainer::Settings& settings, Score
   constexpr int64_t enough = 8;
   int64_t most = settings.chunk;
   if (most <= 0) {
-    const size_t budget = settings.memory ? settings.memory : size_t(1) << 30;
+    const size_t budget = activation_budget(settings);
     const size_t one = Pass(model, kind, 1, settings.threads, wanted).plan().bytes();
     if (one > budget)
       fail(ErrorKind::memory, ErrorCode::no_memory,
-           "one item needs {} MiB of activations, the budget is {} MiB: raise it with --mem",
-           one >> 20, budget >> 20);
+           "one item needs {} bytes of activations, the budget is {}: raise it with --mem", one,
+           budget);
     most = std::clamp<int64_t>(int64_t(budget / std::max<size_t>(one, 1)), 1, enough);
   }
   most = std::min(most, std::max<int64_t>(total, 1));

@@ -56,6 +56,9 @@ class Pass {
   Plan plan_;
 };
 
+// Bytes of activations that a plan may take.
+size_t activation_budget(const Explainer::Settings& settings);
+
 // A pass for `total` rows in chunks: as many rows at once as `settings` allow, and no more than
 // needed.
 Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
