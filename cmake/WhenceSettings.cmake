@@ -78,10 +78,11 @@ function(whence_configure_library target)
   # Pillow's pixels come from separately rounded products and sums.
   set_source_files_properties(${PROJECT_SOURCE_DIR}/io/resample.cpp PROPERTIES
     COMPILE_OPTIONS "-ffp-contract=off")
-  # Kernels may be tuned to the machine; -ffp-contract=fast lets the compiler use fused
-  # multiply-add, which rounds once instead of twice; nothing is reordered.
+  # Kernels may be tuned to the machine. Multiply-adds are fused where the code says fma(), nowhere else:
+  # left to the compiler, one inlined copy of a loop may fuse and another not, and bits would depend on
+  # which thread ran what.
   file(GLOB kernels ${PROJECT_SOURCE_DIR}/kernels/cpu/*.cpp)
-  set(flags "-O3;-ffp-contract=fast;-fno-math-errno")
+  set(flags "-O3;-ffp-contract=off;-fno-math-errno")
   if(WHENCE_NATIVE)
     list(APPEND flags "-march=native")
   endif()
