@@ -86,9 +86,14 @@ void write_pixels(const Image& image, double contrast, std::span<real> out) {
 }
 
 void write_target(const Scene& scene, std::span<real> out) {
-  std::fill(out.begin(), out.end(), real(0));
+  double all = 0;
+  const auto area = [](const SceneObject& object) {
+    return double(std::ranges::count(object.mask, uint8_t(1)));
+  };
+  for (const SceneObject& object : scene.objects) all += area(object);
+  std::ranges::fill(out, real(0));
   for (const SceneObject& object : scene.objects) {
-    out[size_t(object.label)] = real(1.0 / double(scene.objects.size()));
+    out[size_t(object.label)] = real(area(object) / all);
   }
 }
 

@@ -22,7 +22,9 @@ ViTConfig demo_vit_config();
 
 // Pixels p become contrast * (p / 127.5 - 1), as [3, H, W]; out has 3 * H * W elements.
 void write_pixels(const Image& image, double contrast, std::span<real> out);
-// The distribution that the model shall give: even over the classes that are there.
+// The distribution that the model shall give: each class has the share of its thing in the pixels
+// that things cover. Unlike equal shares, which a model learns to give however much of a thing it
+// sees, these make more evidence for a class count for it everywhere, and gradients say so.
 void write_target(const Scene& scene, std::span<real> out);
 // The same for each patch, [G, classes]: every class has the share of the patch that its thing
 // covers, and the ground is spread evenly over all classes, for it speaks for none.
