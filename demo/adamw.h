@@ -12,9 +12,9 @@
 namespace whence::demo {
 
 struct AdamWOptions {
-  double rate = 1e-3;         // at the end of the warm-up
+  double rate = 1.5e-3;       // at the end of the warm-up
   double final_share = 0.01;  // of `rate`, at the last step
-  int64_t warmup = 200, steps = 4000;
+  int64_t warmup = 200, steps = 8000;
   double beta1 = 0.9, beta2 = 0.98, epsilon = 1e-8;
   double decay = 0.05;
   double clip = 1;  // largest Euclidean length of the whole gradient; 0: any

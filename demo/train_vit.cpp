@@ -69,8 +69,8 @@ ViTConfig demo_vit_config() {
   c.image_height = c.image_width = 96;
   c.patch = 12;
   c.width = 96;
-  c.depth = 4;
-  c.heads = 4;
+  c.depth = 3;
+  c.heads = 3;
   c.mlp = 192;
   c.classes = int64_t(class_names().size());
   return c;

@@ -38,7 +38,7 @@ struct TrainOptions {
   ViTConfig config = demo_vit_config();
   AdamWOptions optimiser;
   SceneOptions scenes;  // its size must be the model's
-  int64_t batch = 64;
+  int64_t batch = 32;
   // Weight of the patches' own cross-entropy, which keeps what a patch token says about its own
   // place (token labelling: Jiang et al., NeurIPS 2021). 0: the class token is all that is trained.
   double patch_loss = 1;
