@@ -14,31 +14,13 @@
 namespace whence::cli {
 namespace {
 
-std::string_view filter_name(Resample filter) {
-  switch (filter) {
-    case Resample::nearest:
-      return "nearest";
-    case Resample::box:
-      return "box";
-    case Resample::bilinear:
-      return "bilinear";
-    case Resample::bicubic:
-      return "bicubic";
-    case Resample::lanczos:
-      return "lanczos";
-    case Resample::hamming:
-      return "hamming";
-  }
-  return "unknown";
-}
-
 std::string preprocess_text(const Preprocess& p) {
   std::string text;
   if (p.fit == Preprocess::Fit::exact)
-    text = fmt::format("resize to {} x {} ({}), ", p.resize_width, p.resize_height,
-                       filter_name(p.filter));
+    text =
+        fmt::format("resize to {} x {} ({}), ", p.resize_width, p.resize_height, name_of(p.filter));
   else if (p.fit == Preprocess::Fit::short_side)
-    text = fmt::format("shorter side to {} ({}), ", p.resize_height, filter_name(p.filter));
+    text = fmt::format("shorter side to {} ({}), ", p.resize_height, name_of(p.filter));
   if (p.crop) text += fmt::format("centre crop {} x {}, ", p.crop_width, p.crop_height);
   return text + fmt::format("mean {} {} {}, std {} {} {}", p.mean[0], p.mean[1], p.mean[2],
                             p.std[0], p.std[1], p.std[2]);

@@ -92,13 +92,7 @@ class AttentionGradCam final : public Method {
           const Tensor map = patch_map(model_, pass_.wanted_row(0, row));
           maps[size_t(item)].push_back(normalise_ ? min_max(map) : map);
         });
-    std::vector<std::vector<Result>> results(maps.size());
-    for (size_t i = 0; i < maps.size(); ++i)
-      for (size_t t = 0; t < maps[i].size(); ++t) {
-        results[i].push_back(loops_.result(clean, int64_t(i), t));
-        finish(results[i][t], std::move(maps[i][t]), "attention-grad-cam", int64_t(i));
-      }
-    return results;
+    return loops_.results(clean, std::move(maps), "attention-grad-cam");
   }
 
  private:

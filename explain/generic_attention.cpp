@@ -17,7 +17,7 @@ class GenericAttention final : public Method {
   explicit GenericAttention(const Job& job)
       : model_(job.model),
         paper_(job.options.choice("rule", {"interpretdl", "paper"}) == "paper"),
-        start_(start_layer(job)),
+        start_(start_layer(job, 3, 4)),
         loops_(job, score_kind(job.options)),
         pass_(chunked_pass(job.model, job.settings, score_kind(job.options), job.items,
                            [&](Scored& s) { return Values{chain(s)}; })) {}
@@ -30,23 +30,10 @@ class GenericAttention final : public Method {
         pass_, inputs, request.targets, nullptr, [&](int64_t item, size_t, int64_t row) {
           maps[size_t(item)].push_back(patch_map(model_, pass_.wanted_row(0, row)));
         });
-    std::vector<std::vector<Result>> results(maps.size());
-    for (size_t i = 0; i < maps.size(); ++i)
-      for (size_t t = 0; t < maps[i].size(); ++t) {
-        results[i].push_back(loops_.result(clean, int64_t(i), t));
-        finish(results[i][t], std::move(maps[i][t]), "generic-attention", int64_t(i));
-      }
-    return results;
+    return loops_.results(clean, std::move(maps), "generic-attention");
   }
 
  private:
-  static int64_t start_layer(const Job& job) {
-    const int64_t usual = std::min<int64_t>(3, job.model.blocks / 4);
-    return job.options.text("start_layer") == "auto"
-               ? usual
-               : job.options.integer("start_layer", 0, job.model.blocks - 1);
-  }
-
   Value chain(Scored& s) const {
     Values contexts;
     for (int64_t l = start_; l < model_.blocks; ++l) contexts.push_back(s.attention(l).context);

@@ -32,13 +32,7 @@ class GradientMethod final : public Method {
           }
           maps[size_t(item)].push_back(std::move(map));
         });
-    std::vector<std::vector<Result>> results(maps.size());
-    for (size_t i = 0; i < maps.size(); ++i)
-      for (size_t t = 0; t < maps[i].size(); ++t) {
-        results[i].push_back(loops_.result(clean, int64_t(i), t));
-        finish(results[i][t], std::move(maps[i][t]), id_, int64_t(i));
-      }
-    return results;
+    return loops_.results(clean, std::move(maps), id_);
   }
 
  private:

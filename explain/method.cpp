@@ -126,6 +126,23 @@ Result Loops::result(const Clean& clean, int64_t item, size_t target) const {
   return r;
 }
 
+std::vector<std::vector<Result>> Loops::results(const Clean& clean,
+                                                std::vector<std::vector<Tensor>> maps,
+                                                std::string_view method) const {
+  std::vector<std::vector<Result>> all(maps.size());
+  for (size_t i = 0; i < maps.size(); ++i)
+    for (size_t t = 0; t < maps[i].size(); ++t) {
+      all[i].push_back(result(clean, int64_t(i), t));
+      finish(all[i][t], std::move(maps[i][t]), method, int64_t(i));
+    }
+  return all;
+}
+
+int64_t start_layer(const Job& job, int64_t usual, int64_t parts) {
+  if (job.options.text("start_layer") == "auto") return std::min(usual, job.model.blocks / parts);
+  return job.options.integer("start_layer", 0, job.model.blocks - 1);
+}
+
 Tensor patch_map(const Model& model, std::span<const real> token_row) {
   return Tensor::of({model.grid_height, model.grid_width},
                     token_row.subspan(size_t(model.prefix_tokens)));

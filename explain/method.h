@@ -63,6 +63,10 @@ class Loops {
 
   // A result with everything but its attribution.
   Result result(const Clean& clean, int64_t item, size_t target) const;
+  // One for each map; maps[item][target].
+  std::vector<std::vector<Result>> results(const Clean& clean,
+                                           std::vector<std::vector<Tensor>> maps,
+                                           std::string_view method) const;
   // The explained scalar of these logits.
   double score(std::span<const real> logits, Chosen c) const;
   void advance(double fraction) const;  // reports progress; throws cancelled when told to stop
@@ -72,6 +76,9 @@ class Loops {
   const Explainer::Settings& settings_;
   ScoreKind kind_;
 };
+
+// Option start_layer; "auto" is `usual`, or the blocks divided by `parts` where that is less.
+int64_t start_layer(const Job& job, int64_t usual, int64_t parts);
 
 // The columns of the patches as a [gh, gw] map.
 Tensor patch_map(const Model& model, std::span<const real> token_row);

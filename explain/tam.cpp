@@ -18,7 +18,7 @@ class Tam final : public Method {
  public:
   explicit Tam(const Job& job)
       : model_(job.model),
-        start_(start_layer(job)),
+        start_(start_layer(job, 4, 3)),
         steps_(job.options.integer("steps", 1, 100000)),
         with_integral_(job.options.flag("with_integral")),
         last_state_only_(job.options.flag("last_state_only")),
@@ -82,12 +82,6 @@ class Tam final : public Method {
   }
 
  private:
-  static int64_t start_layer(const Job& job) {
-    const int64_t usual = std::min<int64_t>(4, job.model.blocks / 3);
-    return job.options.text("start_layer") == "auto"
-               ? usual
-               : job.options.integer("start_layer", 0, job.model.blocks - 1);
-  }
   int64_t points() const { return with_integral_ ? steps_ : 1; }
 
   // The state of each readout token, [B, S].

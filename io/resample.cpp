@@ -7,6 +7,11 @@
 #include "whence/image.h"
 
 namespace whence {
+
+const char* name_of(Resample filter) {
+  constexpr const char* names[] = {"nearest", "box", "bilinear", "bicubic", "lanczos", "hamming"};
+  return names[size_t(filter)];
+}
 namespace {
 
 // Everything below is decided by reproducing Pillow's pixels exactly: weights in double, then as

@@ -22,24 +22,6 @@ const char* activation_name(ViTConfig::Activation a, bool timm) {
   return "gelu";
 }
 
-const char* filter_name(Resample filter) {
-  switch (filter) {
-    case Resample::nearest:
-      return "nearest";
-    case Resample::box:
-      return "box";
-    case Resample::bilinear:
-      return "bilinear";
-    case Resample::bicubic:
-      return "bicubic";
-    case Resample::lanczos:
-      return "lanczos";
-    case Resample::hamming:
-      return "hamming";
-  }
-  return "bicubic";
-}
-
 int filter_number(Resample filter) {
   switch (filter) {
     case Resample::nearest:
@@ -88,7 +70,7 @@ Json pretrained(const ViTConfig& c, const WriteOptions& options) {
   // floor(size / crop_pct) is the resized side; half a pixel more keeps rounding out of it.
   cfg["crop_pct"] = size == p.resize_height ? 1.0 : double(size) / (p.resize_height + 0.5);
   cfg["crop_mode"] = p.fit == Preprocess::Fit::exact ? "squash" : "center";
-  cfg["interpolation"] = filter_name(p.filter);
+  cfg["interpolation"] = name_of(p.filter);
   cfg["mean"] = p.mean;
   cfg["std"] = p.std;
   return cfg;

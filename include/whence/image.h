@@ -34,6 +34,7 @@ Image read_image(const std::filesystem::path& path, const ImageLimits& = {});
 std::vector<uint8_t> encode_png(const Image& image);
 
 enum class Resample : uint8_t { nearest, box, bilinear, bicubic, lanczos, hamming };
+const char* name_of(Resample filter);  // "bilinear"
 // Pillow's resampling, bit for bit: two passes with antialiasing, 8-bit between the passes.
 Image resize(const Image& image, int width, int height, Resample filter);
 // Half-pixel centres, edges clamped, no antialiasing (OpenCV's and torch's `align_corners=False`):
