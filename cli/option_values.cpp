@@ -8,24 +8,6 @@
 
 namespace whence::cli {
 
-void check_device(const std::string& name) {
-  if (name == "auto" || name == "cpu") return;
-  const bool numbered =
-      name.size() > 5 && name.starts_with("cuda:") &&
-      std::all_of(name.begin() + 5, name.end(), [](char c) { return c >= '0' && c <= '9'; });
-  if (name == "cuda" || name == "simt" || numbered)
-    quit(ExitCode::device, "--device {}: this build computes on the cpu only", printable(name));
-  quit(ExitCode::usage, "--device: '{}' is not one of auto, cpu, simt, cuda, cuda:N",
-       printable(name));
-}
-
-void check_precision(const std::string& name) {
-  if (name == "f32") return;
-  if (name == "tf32" || name == "bf16")
-    quit(ExitCode::usage, "--precision {}: the cpu computes in f32", name);
-  quit(ExitCode::usage, "--precision: '{}' is not one of f32, tf32, bf16", printable(name));
-}
-
 Save read_save_list(Command command, const std::string& list) {
   const std::vector<std::string> known =
       command == Command::predict ? std::vector<std::string>{"logits"}

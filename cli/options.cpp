@@ -68,7 +68,10 @@ void add_model(CLI::App& app, Options& o, Typed& t) {
 }
 
 void add_running(CLI::App& app, Typed& t) {
-  app.add_option("--device", t.device, "auto or cpu")->type_name("NAME");
+  app.add_option(
+         "--device", t.device,
+         "auto (the first GPU, else the CPU), cpu, cuda, cuda:N, or simt (the emulator, for tests)")
+      ->type_name("NAME");
   app.add_option("--precision", t.precision, "f32")->type_name("NAME");
   app.add_option("--threads", t.threads, "Threads (default: WHENCE_THREADS, else one a core)")
       ->type_name("N");
@@ -178,8 +181,10 @@ void read_values(Options& o, const Typed& t) {
   if (!t.texts.empty())
     quit(ExitCode::usage,
          "--text: texts are for language models, which this version does not have");
-  check_precision(t.precision);
-  check_device(t.device);
+  o.settings.precision = or_quit(ExitCode::usage, [&] { return precision(t.precision); });
+  o.settings.device = or_quit(ExitCode::usage, [&] { return device(t.device); });
+  if (o.settings.device.kind == Device::cpu && o.settings.precision != Precision::f32)
+    quit(ExitCode::usage, "--precision {}: the cpu computes in f32", t.precision);
   constexpr int64_t any = std::numeric_limits<int64_t>::max();
   if (!t.threads.empty()) o.settings.threads = int(whole_number("--threads", t.threads, 1, 1024));
   if (!t.memory.empty()) o.settings.memory = byte_count("--mem", t.memory);

@@ -50,9 +50,6 @@ struct Options {
 // in `text`. Everything that is wrong with it is a usage failure.
 std::optional<Options> read_command_line(int argc, const char* const* argv, std::string& text);
 
-// --device: this build computes on the processor only.
-void check_device(const std::string& name);
-void check_precision(const std::string& name);
 Save read_save_list(Command command, const std::string& list);
 ImageSize read_image_size(const std::string& text);  // "224" or "224x192", height first
 Shard read_shard(const std::string& text);

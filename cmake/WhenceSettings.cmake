@@ -20,32 +20,45 @@ if(WHENCE_JPEG STREQUAL "AUTO")
 elseif(WHENCE_JPEG)
   find_package(JPEG REQUIRED)
 endif()
-# This version has no device kernels; ON checks that a machine is ready for them.
+# CUDA: the toolkit's compiler and runtime. CMake asks for the language where whence turns it on.
+set(WHENCE_HAVE_CUDA OFF)
 set(WHENCE_CUDA_STATE "off")
-if(WHENCE_CUDA STREQUAL "AUTO")
-  set(WHENCE_CUDA_STATE "none, this version has no device kernels")
-elseif(WHENCE_CUDA)
+if(WHENCE_CUDA)
   include(CheckLanguage)
   check_language(CUDA)
-  if(NOT CMAKE_CUDA_COMPILER)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # newer GPUs compile the PTX of 90
+    endif()
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(WHENCE_HAVE_CUDA ON)
+    set(WHENCE_CUDA_STATE "toolkit ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
+  elseif(WHENCE_CUDA STREQUAL "AUTO")
+    set(WHENCE_CUDA_STATE "none, no nvcc was found")
+  else()
     message(FATAL_ERROR "WHENCE_CUDA=ON needs the CUDA toolkit, and no nvcc was found: put it into PATH, "
                         "set CUDACXX, or use WHENCE_CUDA=AUTO")
   endif()
-  set(WHENCE_CUDA_STATE "toolkit found (${CMAKE_CUDA_COMPILER}), this version has no device kernels yet")
 endif()
 
 add_library(whence_warnings INTERFACE)
-target_compile_options(whence_warnings INTERFACE -Wall -Wextra -Wshadow)
+target_compile_options(whence_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # False alarms of GCC 12 in inlined std::string and std::vector (its bugs 105651 and 105329).
-  target_compile_options(whence_warnings INTERFACE -Wno-restrict -Wno-stringop-overread -Wno-stringop-overflow)
+  target_compile_options(whence_warnings INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict;-Wno-stringop-overread;-Wno-stringop-overflow>)
 endif()
 if("$ENV{CI}" STREQUAL "true")
-  target_compile_options(whence_warnings INTERFACE -Werror)
+  target_compile_options(whence_warnings INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Werror> $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
 endif()
 
 if(WHENCE_SANITIZE)
   add_compile_definitions(WHENCE_SMALL_TILES)
+  if(WHENCE_SANITIZE MATCHES "thread")
+    add_compile_definitions(WHENCE_TSAN)  # also for what is compiled without the sanitizer
+  endif()
   add_compile_options(-fsanitize=${WHENCE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${WHENCE_SANITIZE})
 endif()
@@ -56,10 +69,21 @@ if(WHENCE_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
+# Objects that become part of the library: they see what it sees.
+function(whence_configure_objects target)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(${target} PRIVATE whence_warnings)
+  target_compile_definitions(${target} PRIVATE
+    $<$<BOOL:${WHENCE_SIMT}>:WHENCE_HAVE_SIMT> $<$<BOOL:${WHENCE_HAVE_CUDA}>:WHENCE_HAVE_CUDA>
+    $<$<BOOL:${WHENCE_F64}>:WHENCE_F64>)
+endfunction()
+
 function(whence_configure_library target)
   target_compile_features(${target} PUBLIC cxx_std_20)  # users of the package need it too
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_compile_definitions(${target} PUBLIC
+    $<$<BOOL:${WHENCE_SIMT}>:WHENCE_HAVE_SIMT> $<$<BOOL:${WHENCE_HAVE_CUDA}>:WHENCE_HAVE_CUDA>)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_include_directories(${target} SYSTEM PRIVATE ${WHENCE_STB_INCLUDE_DIR})
   target_link_libraries(${target} PRIVATE
@@ -101,7 +125,7 @@ function(whence_print_summary)
   message(STATUS "whence ${PROJECT_VERSION}")
   foreach(row "build type:${CMAKE_BUILD_TYPE}" "double precision:${WHENCE_F64}"
               "native kernels:${WHENCE_NATIVE}"
-              "libjpeg-turbo:${JPEG_FOUND}" "CUDA:${WHENCE_CUDA_STATE}"
+              "libjpeg-turbo:${JPEG_FOUND}" "CUDA:${WHENCE_CUDA_STATE}" "emulated device:${WHENCE_SIMT}"
               "tests:${WHENCE_TESTS}" "benchmarks:${WHENCE_BENCH}")
     string(REGEX REPLACE "^([^:]*):(.*)$" "\\1;\\2" pair "${row}")
     list(GET pair 0 name)

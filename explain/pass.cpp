@@ -66,10 +66,12 @@ Values with_logits(Values wanted, Value logits) {
 
 }  // namespace
 
-Pass::Pass(const Model& model, ScoreKind kind, int64_t rows, int threads, const Wanted& wanted)
+Pass::Pass(const Model& model, ScoreKind kind, int64_t rows, const Explainer::Settings& settings,
+           const Wanted& wanted)
     : scored_(std::make_unique<Scored>(model, kind, rows)),
       wanted_(wanted(*scored_)),
-      plan_(with_logits(wanted_, scored_->logits), {{}, threads, false}) {}
+      plan_(with_logits(wanted_, scored_->logits),
+            {{}, settings.threads, false, settings.device, settings.precision}) {}
 
 std::span<real> Pass::image_row(int64_t row) {
   const size_t n = size_t(scored_->image.shape().count() / rows());
@@ -118,7 +120,7 @@ Pass chunked_pass(const Model& model, const Explainer::Settings& settings, Score
   int64_t most = settings.chunk;
   if (most <= 0) {
     const size_t budget = activation_budget(settings);
-    const size_t one = Pass(model, kind, 1, settings.threads, wanted).plan().bytes();
+    const size_t one = Pass(model, kind, 1, settings, wanted).plan().bytes();
     if (one > budget)
       fail(ErrorKind::memory, ErrorCode::no_memory,
            "one item needs {} bytes of activations, the budget is {}: raise it with --mem", one,
@@ -132,9 +134,17 @@ Pass chunked_pass(const Model& model, const Explainer::Settings& settings, Score
       const auto padded = [&](int64_t c) { return (total + c - 1) / c * c; };
       if (padded(r) < padded(rows) && 2 * r >= most) rows = r;
     }
-  Pass pass(model, kind, rows, settings.threads, wanted);
-  pass.plan().bind(model.weights);
-  return pass;
+  for (;;) {
+    try {
+      Pass pass(model, kind, rows, settings, wanted);
+      pass.plan().bind(model.weights);
+      return pass;
+    } catch (const Error& error) {
+      // A chunk of half the size, while there is one; results do not depend on it.
+      if (error.code() != ErrorCode::device_memory || rows == 1) throw;
+      rows /= 2;
+    }
+  }
 }
 
 }  // namespace whence

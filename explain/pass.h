@@ -37,7 +37,8 @@ struct Scored {
 class Pass {
  public:
   using Wanted = std::function<Values(Scored&)>;
-  Pass(const Model& model, ScoreKind kind, int64_t rows, int threads, const Wanted& wanted);
+  Pass(const Model& model, ScoreKind kind, int64_t rows, const Explainer::Settings& settings,
+       const Wanted& wanted);
   int64_t rows() const { return scored_->rows(); }
   Plan& plan() { return plan_; }
   const Plan& plan() const { return plan_; }

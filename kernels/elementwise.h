@@ -33,7 +33,8 @@ WHENCE_KERNEL(reduce_sum, const real* x, const std::array<int64_t, 5>& size,
 // dst + i * dst_step.
 WHENCE_KERNEL(copy_blocks, const real* src, int64_t src_step, int64_t outer, int64_t inner,
               real* dst, int64_t dst_step);
-WHENCE_KERNEL(fill, real value, int64_t count, real* y);
+// y[i * step] = value for i < count.
+WHENCE_KERNEL(fill, real value, int64_t count, int64_t step, real* y);
 
 // Non-overlapping patches: x [B, C, H, W] to y [B, (H/P)*(W/P), C*P*P]; patches in row-major order,
 // elements of a patch as in a convolution weight (channel, row, column). H and W are multiples of

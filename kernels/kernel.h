@@ -20,6 +20,36 @@ struct Stream {
 };
 
 }  // namespace whence::cpu
+namespace whence::simt {
+class Stream;  // the emulated device (kernels/simt/stream.h)
+}
+namespace whence::cuda {
+class Stream;  // an NVIDIA GPU (kernels/cuda/stream.h)
+}
 
-// Declares a kernel for every processor this build has.
-#define WHENCE_KERNEL(name, ...) void name(cpu::Stream& s, __VA_ARGS__)
+// Declares a kernel for every processor this build has. One that is not defined for all of them
+// does not link.
+#ifdef WHENCE_HAVE_SIMT
+#define WHENCE_ON_SIMT(name, ...) \
+  ;                               \
+  void name(simt::Stream& s, __VA_ARGS__)
+#else
+#define WHENCE_ON_SIMT(name, ...)
+#endif
+#ifdef WHENCE_HAVE_CUDA
+#define WHENCE_ON_CUDA(name, ...) \
+  ;                               \
+  void name(cuda::Stream& s, __VA_ARGS__)
+#else
+#define WHENCE_ON_CUDA(name, ...)
+#endif
+#define WHENCE_KERNEL(name, ...)                                           \
+  void name(cpu::Stream& s, __VA_ARGS__) WHENCE_ON_SIMT(name, __VA_ARGS__) \
+      WHENCE_ON_CUDA(name, __VA_ARGS__)
+
+// Functions that devices run as well.
+#ifdef __CUDACC__
+#define WHENCE_HD __host__ __device__
+#else
+#define WHENCE_HD
+#endif

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "whence/tensor.h"
+#include "kernels/kernel.h"
 
 namespace whence::k {
 
@@ -19,7 +19,7 @@ enum class Unary : uint8_t {
   gelu_quick,  // x sigmoid(1.702 x), same paper; the activation of CLIP's published weights
   tanh,
 };
-enum class Binary : uint8_t { add, sub, mul };
+enum class Binary : uint8_t { add, sub, mul, first };  // first: a, whatever b is
 
 template <class T>
 struct Math;
@@ -32,24 +32,35 @@ struct Normal {
 
 template <>
 struct Math<real> {
-  static real constant(double c) { return real(c); }
-  static real exp(real x) { return std::exp(x); }
-  static real tanh(real x) { return std::tanh(x); }
-  static real positive(real x) { return x < 0 ? real(0) : x; }  // max(x, 0); NaN stays
-  static real one_where_positive(real x) { return x > 0 ? real(1) : x != x ? x : real(0); }
-  static real clamp(real x, double bound) {  // to [-bound, bound]; NaN stays
+  WHENCE_HD static real constant(double c) { return real(c); }
+  WHENCE_HD static real exp(real x) { return std::exp(x); }
+  WHENCE_HD static real tanh(real x) { return std::tanh(x); }
+  WHENCE_HD static real positive(real x) { return x < 0 ? real(0) : x; }  // max(x, 0); NaN stays
+  WHENCE_HD static real one_where_positive(real x) {
+    return x > 0 ? real(1) : x != x ? x : real(0);
+  }
+  WHENCE_HD static real clamp(real x, double bound) {  // to [-bound, bound]; NaN stays
     return x > real(bound) ? real(bound) : x < real(-bound) ? real(-bound) : x;
   }
-  static Normal<real> normal(real x) {
-    constexpr double sqrt_half = 0.70710678118654752440, inv_sqrt_2pi = 0.39894228040143267794;
-    return {std::exp(real(-0.5) * x * x) * real(inv_sqrt_2pi),
-            real(0.5) * std::erfc(-x * real(sqrt_half))};
+  // Phi(x) = erfc(a) / 2 at a = -x / sqrt(2). Functions of a rounded square and of a rounded a
+  // would be off by x^2 roundings; the remainders of both are known and enter to first order.
+  WHENCE_HD static Normal<real> normal(real x) {
+    constexpr double inv_sqrt_2pi = 0.39894228040143267794, sqrt_2 = 1.41421356237309504880;
+    constexpr double sqrt_half = 0.70710678118654752440, sqrt_half_rest = -4.833646656726457e-17;
+    constexpr auto upper = real(sqrt_half);
+    constexpr auto lower = real((sqrt_half - double(upper)) + sqrt_half_rest);
+    x = clamp(x, 40);  // 0 or 1 in any precision; its square does not overflow
+    const real square = x * x, square_rest = std::fma(x, x, -square);
+    const real correction = std::fma(real(-0.5), square_rest, real(1));
+    const real density = std::exp(real(-0.5) * square) * correction * real(inv_sqrt_2pi);
+    const real a = -x * upper, a_rest = std::fma(-x, upper, -a) - x * lower;
+    return {density, std::fma(density, -real(sqrt_2) * a_rest, real(0.5) * std::erfc(a))};
   }
 };
 
 // s(x) = 1 / (1 + exp(-x))
 template <class T>
-inline T sigmoid(T x) {
+WHENCE_HD inline T sigmoid(T x) {
   return Math<T>::constant(1) / (Math<T>::constant(1) + Math<T>::exp(-x));
 }
 
@@ -57,14 +68,14 @@ inline T sigmoid(T x) {
 // 1 in any precision, u stays what it is at 10, so that huge x do not overflow.
 inline constexpr double sqrt_2_over_pi = 0.79788456080286535588;
 template <class T>
-inline T gelu_tanh_argument(T x) {
+WHENCE_HD inline T gelu_tanh_argument(T x) {
   const T c = Math<T>::clamp(x, 10);
   return Math<T>::constant(sqrt_2_over_pi) * (c + Math<T>::constant(0.044715) * c * c * c);
 }
 
 // f(x)
 template <Unary f, class T>
-inline T unary_value(T x) {
+WHENCE_HD inline T unary_value(T x) {
   using M = Math<T>;
   if constexpr (f == Unary::relu) return M::positive(x);
   if constexpr (f == Unary::gelu) return x * M::normal(x).below;
@@ -78,7 +89,7 @@ inline T unary_value(T x) {
 
 // f'(x)
 template <Unary f, class T>
-inline T unary_slope(T x) {
+WHENCE_HD inline T unary_slope(T x) {
   using M = Math<T>;
   const T one = M::constant(1);
   if constexpr (f == Unary::relu) return M::one_where_positive(x);
@@ -104,10 +115,11 @@ inline T unary_slope(T x) {
 }
 
 template <Binary f, class T>
-inline T binary_value(T a, T b) {
+WHENCE_HD inline T binary_value(T a, T b) {
   if constexpr (f == Binary::add) return a + b;
   if constexpr (f == Binary::sub) return a - b;
   if constexpr (f == Binary::mul) return a * b;
+  if constexpr (f == Binary::first) return a;
 }
 
 }  // namespace whence::k

@@ -56,16 +56,22 @@ Plan::Impl::Impl(const Values& keep, const Options& options) : asked(keep) {
   program = extract(keep, options.given);
   if (!options.keep_rows_whole) program = restrict_rows(std::move(program));
   program = pack_products(merge_attention(std::move(program)));
-  stream.backend = cpu::Stream{options.threads > 0 ? options.threads : default_threads()};
+  stream = make_stream(options.device, options.threads > 0 ? options.threads : default_threads());
+  stream.set_precision(options.precision);
+  place_key = fmt::format("{}/{}", to_string(options.device), to_string(options.precision));
   number_slots();
   place_slots();
+  memory = allocate(stream, arena_bytes);
+  if (!stream.on_host()) make_mirrors();
   const auto is_weight = [&](const Slot& s) { return s.buffer < 0 && node(s.value.node).weight; };
   if (std::none_of(slots.begin(), slots.end(), is_weight)) bind({});
 }
 
 void Plan::Impl::bind(const Weights& weights) {
   const DefaultRounding rounding;
+  take_weights(weights);
   compute_weights(weights);
+  drop_unread_weights();
   make_views();
   bound = true;
 }
@@ -154,16 +160,29 @@ void Plan::Impl::place_slots() {
     }
   }
   arena_bytes = place(buffers);
-  memory = Tensor(Type{{int64_t(arena_bytes / sizeof(real))}});
+}
+
+void* Plan::Impl::address(const Slot& s) const {
+  if (s.buffer < 0) return const_cast<void*>(s.tensor.data());
+  return static_cast<char*>(memory.get()) + buffers[size_t(s.buffer)].offset + s.offset;
+}
+
+void Plan::Impl::make_mirrors() {
+  const auto mirror = [&](int s) {
+    const Type type = slots[size_t(s)].value.type();
+    const auto host = allocate_host(stream, type.bytes());
+    std::memset(host.get(), 0, type.bytes());
+    mirrors[s] = Tensor(type, host);
+  };
+  for (const auto& [asked_for, input] : program.inputs)
+    if (node(input.node).stage != Stage::weights) mirror(slot(input));
+  for (Value v : program.kept)
+    if (!mirrors.contains(slot(v))) mirror(slot(v));
 }
 
 void Plan::Impl::make_views() {
   const auto view = [&](int s) {
-    if (s < 0) return View{};
-    Slot& at = slots[size_t(s)];
-    char* base = static_cast<char*>(memory.data());
-    if (at.buffer < 0) return View{at.tensor.data(), at.value.type()};
-    return View{base + buffers[size_t(at.buffer)].offset + at.offset, at.value.type()};
+    return s < 0 ? View{} : View{address(slots[size_t(s)]), slots[size_t(s)].value.type()};
   };
   for (Step& step : steps) {
     step.in_views.clear();
@@ -177,15 +196,18 @@ void Plan::Impl::make_views() {
   }
 }
 
-std::string Plan::Impl::key(Value v) const {
+// What the weights stage computed is told apart by where and how.
+std::string Plan::Impl::key(Value v) const { return fmt::format("{} {}", place_key, recipe(v)); }
+
+std::string Plan::Impl::recipe(Value v) const {
   const Node& nd = node(v.node);
   if (!nd.op) return nd.name;
   std::string text = fmt::format("{}({}){}[", nd.op->kind(), nd.op->detail(), to_string(v.shape()));
-  for (Value in : nd.in) text += key(in) + ",";
+  for (Value in : nd.in) text += recipe(in) + ",";
   return text + "]";
 }
 
-void Plan::Impl::compute_weights(const Weights& weights) {
+void Plan::Impl::take_weights(const Weights& weights) {
   std::vector<std::string> missing, misshapen;
   for (Slot& s : slots) {
     const Node& nd = node(s.value.node);
@@ -204,23 +226,52 @@ void Plan::Impl::compute_weights(const Weights& weights) {
          "the weights do not fit the model: {} missing{}{}; {} of another shape{}{}",
          missing.size(), missing.empty() ? "" : " ", listing(missing), misshapen.size(),
          misshapen.empty() ? "" : " ", listing(misshapen));
+  if (stream.on_host()) return;
+  for (Slot& s : slots)
+    if (s.tensor && !node(s.value.node).op) {
+      const Type type = s.tensor.type();
+      s.tensor = weights.derived->get(key(s.value), type, [&] {
+        const auto copy = allocate(stream, type.bytes());
+        copy_in(stream, copy.get(), s.tensor.data(), type.bytes());
+        wait(stream);
+        return copy;
+      });
+    }
+}
+
+void Plan::Impl::compute_weights(const Weights& weights) {
   for (const Step& step : weight_steps) {
     // Every op that runs in this stage has one output.
     Slot& out = slots[size_t(step.out[0])];
-    out.tensor = weights.derived->get(key(out.value), out.value.type(), [&](Tensor& fresh) {
-      std::vector<View> in;
-      for (int s : step.in)
-        in.push_back({slots[size_t(s)].tensor.data(), slots[size_t(s)].value.type()});
-      const Op& op = *node(step.node).op;
-      std::vector<Type> types;
-      for (const View& v : in) types.push_back(v.type);
-      const View to{fresh.data(), out.value.type()};
-      if (const int64_t offset = op.alias_offset(types); offset >= 0)
-        std::memcpy(to.data, in[0].in() + offset, to.type.bytes());
-      else
-        op.run(stream, in, {&to, 1});
+    const Op& op = *node(step.node).op;
+    std::vector<View> in;
+    std::vector<Type> types;
+    for (int s : step.in) {
+      in.push_back({address(slots[size_t(s)]), slots[size_t(s)].value.type()});
+      types.push_back(in.back().type);
+    }
+    out.tensor = weights.derived->get(key(out.value), out.value.type(), [&] {
+      if (const int64_t offset = op.alias_offset(types); offset >= 0) {
+        const auto& whole = slots[size_t(step.in[0])].tensor.share();
+        return std::shared_ptr<void>(whole, static_cast<real*>(whole.get()) + offset);
+      }
+      const auto fresh = allocate(stream, out.value.type().bytes());
+      const View to{fresh.get(), out.value.type()};
+      op.run(stream, in, {&to, 1});
+      wait(stream);
+      return fresh;
     });
   }
+}
+
+// Copies on the device whose only reader was the weights stage.
+void Plan::Impl::drop_unread_weights() {
+  std::vector<bool> read(slots.size(), false);
+  for (const Step& step : steps)
+    for (int s : step.in) read[size_t(s)] = true;
+  for (Value v : program.kept) read[size_t(slot(v))] = true;
+  for (size_t s = 0; s < slots.size(); ++s)
+    if (slots[s].buffer < 0 && !read[s]) slots[s].tensor = {};
 }
 
 void Plan::Impl::run(Stage stage) {
@@ -229,10 +280,25 @@ void Plan::Impl::run(Stage stage) {
   const DefaultRounding rounding;
   const int from = stage == Stage::data ? 0 : data_steps;
   const int to = stage == Stage::data ? data_steps : int(steps.size());
-  for (int i = from; i < to; ++i) {
-    const Step& step = steps[size_t(i)];
-    if (!step.alias) node(step.node).op->run(stream, step.in_views, step.out_views);
-  }
+  const auto queue = [&] {
+    for (auto& [s, mirror] : mirrors) {
+      const Node& nd = node(slots[size_t(s)].value.node);
+      if (!nd.op && nd.stage == stage)
+        copy_in(stream, address(slots[size_t(s)]), mirror.data(), mirror.type().bytes());
+    }
+    for (int i = from; i < to; ++i) {
+      const Step& step = steps[size_t(i)];
+      if (!step.alias) node(step.node).op->run(stream, step.in_views, step.out_views);
+    }
+    for (auto& [s, mirror] : mirrors) {
+      const Node& nd = node(slots[size_t(s)].value.node);
+      if (nd.op && (nd.stage == stage || nd.stage == Stage::weights))
+        copy_out(stream, mirror.data(), address(slots[size_t(s)]), mirror.type().bytes());
+    }
+  };
+  if (stream.on_host()) return queue();
+  (stage == Stage::data ? data_work : seed_work).run(stream, queue);
+  wait(stream);
 }
 
 std::shared_ptr<DerivedCache> make_derived_cache() { return std::make_shared<DerivedCache>(); }
@@ -255,8 +321,10 @@ std::span<real> Plan::input(Value input) {
   const Slot& s = impl_->slots[size_t(impl_->slot(it->second))];
   if (s.buffer < 0)
     fail_usage("'{}' is a weight: it is set by bind", impl_->node(it->second.node).name);
-  char* base = static_cast<char*>(impl_->memory.data()) + impl_->buffers[size_t(s.buffer)].offset;
-  return {reinterpret_cast<real*>(base), size_t(s.value.shape().count())};
+  const size_t count = size_t(s.value.shape().count());
+  const auto mirror = impl_->mirrors.find(impl_->slot(it->second));
+  void* at = mirror == impl_->mirrors.end() ? impl_->address(s) : mirror->second.data();
+  return {static_cast<real*>(at), count};
 }
 
 void Plan::set(Value at, const Tensor& value) {
@@ -270,11 +338,11 @@ void Plan::forward() { impl_->run(Stage::data); }
 void Plan::backward() { impl_->run(Stage::seed); }
 
 std::span<const real> Plan::view(Value kept) const {
-  const Slot& s = impl_->slots[size_t(impl_->kept_slot(kept))];
-  const char* at = s.buffer < 0 ? static_cast<const char*>(s.tensor.data())
-                                : static_cast<const char*>(impl_->memory.data()) +
-                                      impl_->buffers[size_t(s.buffer)].offset + s.offset;
-  return {reinterpret_cast<const real*>(at), size_t(s.value.shape().count())};
+  const int index = impl_->kept_slot(kept);
+  const Slot& s = impl_->slots[size_t(index)];
+  const auto mirror = impl_->mirrors.find(index);
+  const void* at = mirror == impl_->mirrors.end() ? impl_->address(s) : mirror->second.data();
+  return {static_cast<const real*>(at), size_t(s.value.shape().count())};
 }
 
 Tensor Plan::get(Value kept) const { return Tensor::of(kept.shape(), view(kept)); }

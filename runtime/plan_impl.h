@@ -17,15 +17,15 @@ namespace whence {
 // their last plan.
 class DerivedCache {
  public:
+  // `compute` returns the tensor's memory.
   template <class Compute>
   Tensor get(const std::string& key, Type type, Compute compute) {
     const std::lock_guard lock(mutex_);
     std::weak_ptr<void>& slot = entries_[key];
     if (auto memory = slot.lock()) return Tensor(type, memory);
-    Tensor fresh(type);
-    compute(fresh);
-    slot = std::shared_ptr<void>(fresh.share());
-    return fresh;
+    const std::shared_ptr<void> fresh = compute();
+    slot = fresh;
+    return Tensor(type, fresh);
   }
 
  private:
@@ -56,7 +56,12 @@ struct Plan::Impl {
   void make_views();
   void run(Stage stage);
   std::string key(Value v) const;
+  std::string recipe(Value v) const;
+  void take_weights(const Weights& weights);
   void compute_weights(const Weights& weights);
+  void drop_unread_weights();
+  void make_mirrors();
+  void* address(const Slot& s) const;
 
   const Node& node(int n) const { return program.graph->node(n); }
   int slot(Value v) const {
@@ -74,12 +79,16 @@ struct Plan::Impl {
   Values asked;
   Program program;
   Stream stream;
+  std::string place_key;
   std::vector<Step> weight_steps, steps;  // steps: data stage, then seed stage
   int data_steps = 0;
   std::vector<Slot> slots;
   std::map<Value, int> slots_of;
   std::vector<Lifetime> buffers;
-  Tensor memory;  // the arena
+  std::shared_ptr<void> memory;  // the arena
+  // Host copies of inputs and kept values by slot, where the arena is a device's.
+  std::map<int, Tensor> mirrors;
+  Recording data_work, seed_work;
   size_t arena_bytes = 0;
   bool bound = false;
   std::atomic_flag running = ATOMIC_FLAG_INIT;

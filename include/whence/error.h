@@ -36,6 +36,7 @@ enum class ErrorCode {
   unsupported,
   item,
   no_memory,
+  device_memory,
   device_missing,
   device_lost,
   busy,

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "whence/device.h"
 #include "whence/model.h"
 
 namespace whence {
@@ -57,6 +58,8 @@ class Method;
 class Explainer {
  public:
   struct Settings {
+    Device device = {};
+    Precision precision = Precision::f32;
     int threads = 0;    // 0: WHENCE_THREADS, else one a core
     size_t memory = 0;  // bytes of activations a plan may take; 0: 1 GiB
     int64_t chunk = 0;  // rows of one batch; 0: chosen to fit `memory`

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "whence/device.h"
 #include "whence/graph.h"
 #include "whence/weights.h"
 
@@ -17,6 +18,8 @@ class Plan {
     Values given;                  // values that become inputs: nothing above them runs
     int threads = 0;               // 0: WHENCE_THREADS, else one a core
     bool keep_rows_whole = false;  // do not restrict tails to the rows that are read
+    Device device = {};
+    Precision precision = Precision::f32;  // of the products; CPU plans refuse others
   };
   explicit Plan(const Values& keep, Options options);
   explicit Plan(const Values& keep) : Plan(keep, Options{}) {}
@@ -34,7 +37,7 @@ class Plan {
   std::span<const real> view(Value kept) const;  // valid until the plan next runs
   Tensor get(Value kept) const;                  // a copy
 
-  size_t bytes() const;          // of activations: one allocation, made here
+  size_t bytes() const;          // of activations: one allocation on the device, made here
   size_t derived_bytes() const;  // of what the weights stage holds
   int steps(Stage stage) const;
   int steps(std::string_view kind) const;  // how many steps of this kind of op run

@@ -46,9 +46,13 @@ void copy_blocks(Stream& s, const real* src, int64_t src_step, int64_t outer, in
   });
 }
 
-void fill(Stream& s, real value, int64_t count, real* y) {
-  parallel_ranges(s, count, elements_per_thread,
-                  [&](int64_t begin, int64_t end) { std::fill(y + begin, y + end, value); });
+void fill(Stream& s, real value, int64_t count, int64_t step, real* y) {
+  parallel_ranges(s, count, elements_per_thread, [&](int64_t begin, int64_t end) {
+    if (step == 1)
+      std::fill(y + begin, y + end, value);
+    else
+      for (int64_t i = begin; i < end; ++i) y[i * step] = value;
+  });
 }
 
 void patchify(Stream& s, const real* x, const PatchSize& size, real* y) {

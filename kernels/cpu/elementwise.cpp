@@ -141,6 +141,8 @@ void binary(Stream& s, Binary f, const real* a, const real* b, const Broadcast& 
       return binary_of<Binary::sub>(s, a, b, space, y);
     case Binary::mul:
       return binary_of<Binary::mul>(s, a, b, space, y);
+    case Binary::first:
+      return binary_of<Binary::first>(s, a, b, space, y);
   }
 }
 

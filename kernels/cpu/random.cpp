@@ -9,9 +9,33 @@
 #include <cmath>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/vec_math.h"
+#include "kernels/cpu/vec.h"
 
 namespace whence::k {
+
+template <>
+struct Exact<cpu::Vec> {
+  using Vec = cpu::Vec;
+  using Integer = cpu::Bits;
+  static Vec constant(double c) { return cpu::splat(real(c)); }
+  static Vec number(Integer i) { return __builtin_convertvector(i, Vec); }
+  static Integer bits(Vec x) { return cpu::bits(x); }
+  static Vec from_bits(Integer i) { return cpu::from_bits(i); }
+  static Vec sqrt(Vec x) {
+    for (int i = 0; i < cpu::lanes; ++i) x[i] = std::sqrt(x[i]);
+    return x;
+  }
+  // cpu::fma rounds twice where the processor has no such instruction, the library's does not.
+  static Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
+    return cpu::fma(a, b, c);
+#else
+    for (int i = 0; i < cpu::lanes; ++i) a[i] = std::fma(a[i], b[i], c[i]);
+    return a;
+#endif
+  }
+};
+
 namespace {
 
 using namespace cpu;
@@ -54,32 +78,17 @@ Bits upper(const std::array<uint32_t, group>& words, int first) {
   return out;
 }
 
-constexpr double unit = 1.0 / 16777216;  // 2^-24
-
 void uniform_group(const Words& w, Variates& out) {
   for (size_t j = 0; j < 4; ++j)
-    for (int l = 0; l < group; l += lanes) {
-      store(out.of[j] + l, __builtin_convertvector(upper(w[j], l), Vec) * splat(real(unit)));
-    }
+    for (int l = 0; l < group; l += lanes) store(out.of[j] + l, uniform_of<Vec>(upper(w[j], l)));
 }
 
-// Box and Muller. The turn v is split into quarters, q = round(4 v), and the rest, which is exact.
 void normal_group(const Words& w, Variates& out) {
   for (size_t j = 0; j < 4; j += 2)
     for (int l = 0; l < group; l += lanes) {
-      const Vec u = __builtin_convertvector(upper(w[j], l) + 1, Vec) * splat(real(unit));
-      const Vec log_u = splat(-2) * log(u);
-      Vec radius;
-      for (int i = 0; i < lanes; ++i) radius[i] = std::sqrt(log_u[i]);
-      const Bits turn = upper(w[j + 1], l);
-      const Bits q = (turn + (1 << 21)) >> 22;
-      const Vec rest = __builtin_convertvector(turn - (q << 22), Vec) * splat(real(4 * unit));
-      const Vec s = radius * sin_quarter(rest), c = radius * cos_quarter(rest);
-      // Quarters 0 to 3: (c, s), (-s, c), (-c, -s), (s, -c).
-      const Bits odd = (q & 1) != 0, negative_sin = (q & 2) != 0, negative_cos = ((q + 1) & 2) != 0;
-      const Vec cos_part = odd ? s : c, sin_part = odd ? c : s;
-      store(out.of[j] + l, negative_cos ? -cos_part : cos_part);
-      store(out.of[j + 1] + l, negative_sin ? -sin_part : sin_part);
+      const NormalPair<Vec> z = normal_pair_of<Vec>(upper(w[j], l), upper(w[j + 1], l));
+      store(out.of[j] + l, z.cosine);
+      store(out.of[j + 1] + l, z.sine);
     }
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 constexpr const char* unary_names[] = {"identity",  "relu",       "gelu",
                                        "gelu_tanh", "gelu_quick", "tanh"};
-constexpr const char* binary_names[] = {"add", "sub", "mul"};
+constexpr const char* binary_names[] = {"add", "sub", "mul", "first"};
 
 RowFlow all_by_row(const Shape& s, unsigned inputs, unsigned zero) {
   if (!has_rows(s)) return {};

@@ -81,7 +81,10 @@ struct SoftmaxGrad final : Op {
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
     const int64_t r = rows(in[0].shape()), c = last(in[0].shape());
     on(s, [&](auto& q) {
-      (log ? k::log_softmax_bwd : k::softmax_bwd)(q, in[0].in(), in[1].in(), r, c, out[0].out());
+      if (log)
+        k::log_softmax_bwd(q, in[0].in(), in[1].in(), r, c, out[0].out());
+      else
+        k::softmax_bwd(q, in[0].in(), in[1].in(), r, c, out[0].out());
     });
   }
   RowFlow row_flow(std::span<const Type> in) const override { return rowed(in[0].shape, 3, 2); }
@@ -98,7 +101,12 @@ struct Softmax final : Op {
   }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
     const int64_t r = rows(in[0].shape()), c = last(in[0].shape());
-    on(s, [&](auto& q) { (log ? k::log_softmax : k::softmax)(q, in[0].in(), r, c, out[0].out()); });
+    on(s, [&](auto& q) {
+      if (log)
+        k::log_softmax(q, in[0].in(), r, c, out[0].out());
+      else
+        k::softmax(q, in[0].in(), r, c, out[0].out());
+    });
   }
   // Both Jacobians need the output only.
   Values vjp(const Emit& e, std::span<const Value> dy) const override {

@@ -88,8 +88,10 @@ struct Expand final : Op {
       space.size[size_t(5 - i)] = shape[-i];
       if (x[-i] != 1) space.a[size_t(5 - i)] = x.count(x.rank() - i + 1, x.rank());
     }
-    const real one = 1;
-    on(s, [&](auto& q) { k::binary(q, k::Binary::mul, in[0].in(), &one, space, out[0].out()); });
+    space.b = space.a;
+    on(s, [&](auto& q) {
+      k::binary(q, k::Binary::first, in[0].in(), in[0].in(), space, out[0].out());
+    });
   }
   Values vjp(const Emit&, std::span<const Value> dy) const override { return {dy[0]}; }
   Shape shape;
@@ -146,7 +148,10 @@ struct Patchify final : Op {
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
     const k::PatchSize size{image[0], image[1], image[2], image[3], patch};
     on(s, [&](auto& q) {
-      (inverse ? k::unpatchify : k::patchify)(q, in[0].in(), size, out[0].out());
+      if (inverse)
+        k::unpatchify(q, in[0].in(), size, out[0].out());
+      else
+        k::patchify(q, in[0].in(), size, out[0].out());
     });
   }
   Values vjp(const Emit&, std::span<const Value> dy) const override {
@@ -195,7 +200,7 @@ void Pad::run(Stream& s, std::span<const View> in, std::span<const View> out) co
   const Shape &x = in[0].shape(), &y = out[0].shape();
   const int64_t step = y.count(axis, y.rank()), inner = x.count(axis, x.rank());
   on(s, [&](auto& q) {
-    k::fill(q, real(0), out[0].count(), out[0].out());
+    k::fill(q, real(0), out[0].count(), 1, out[0].out());
     k::copy_blocks(q, in[0].in(), inner, x.count(0, axis), inner,
                    out[0].out() + begin * y.count(axis + 1, y.rank()), step);
   });
@@ -206,8 +211,10 @@ Values Pad::vjp(const Emit& e, std::span<const Value> dy) const {
 }
 
 void UnitRow::run(Stream& s, std::span<const View>, std::span<const View> out) const {
-  on(s, [&](auto& q) { k::fill(q, real(0), out[0].count(), out[0].out()); });
-  for (int64_t b = 0; b < batch; ++b) out[0].out()[b * size + index] = 1;
+  on(s, [&](auto& q) {
+    k::fill(q, 0, out[0].count(), 1, out[0].out());
+    k::fill(q, 1, batch, size, out[0].out() + index);
+  });
 }
 
 Value reshape(Value x, Shape shape) {

@@ -5,49 +5,11 @@
 #include <limits>
 
 #include "tests/unit/random_tensors.h"
-#include "weights/generate.h"
+#include "tests/unit/tiny_model.h"
 #include "whence/error.h"
-#include "whence/explain.h"
-#include "whence/vit.h"
 
 namespace whence {
 namespace {
-
-std::shared_ptr<const Model> tiny_model() {
-  ViTConfig c;
-  c.image_height = 12;
-  c.image_width = 20;
-  c.patch = 4;
-  c.width = 18;
-  c.depth = 5;
-  c.heads = 3;
-  c.mlp = 28;
-  c.classes = 6;
-  auto m = std::make_shared<Model>();
-  m->name = "tiny";
-  m->input = {3, 12, 20};
-  m->classes = 6;
-  m->blocks = 5;
-  m->prefix_tokens = 1;
-  m->grid_height = 3;
-  m->grid_width = 5;
-  m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
-  m->weights = random_vit_weights(c, 5);
-  return m;
-}
-
-// Few steps, where a method has them.
-Request request_for(const std::string& id) {
-  Request r;
-  r.method = id;
-  for (const OptionInfo& o : method(id).options) {
-    if (o.name == "steps") r.options["steps"] = "6";
-    if (o.name == "n_samples") r.options["n_samples"] = "7";
-  }
-  r.targets = {Target{}, Target{2, -1}, Target{1, 4}};
-  r.seed = 9;
-  return r;
-}
 
 Explainer explainer(const std::shared_ptr<const Model>& m, int64_t chunk, int threads) {
   Explainer::Settings s;

@@ -1,15 +1,22 @@
-// attention and attention_bwd: every output against double loops, alone and together.
-#include "tests/ref/attention.h"
+// attention and attention_bwd: every output against double loops, extreme scores, empty sizes.
+#include "tests/unit/attention_outputs.h"
 
 namespace whence {
 namespace {
 
 using namespace ref;
 
-// Odd sizes, one query, one key, a head wider than a panel, more keys than a query block.
-const k::AttentionSize sizes[] = {{1, 1, 1, 1, 1},   {2, 3, 5, 7, 4},    {2, 2, 1, 33, 16},
-                                  {1, 2, 50, 1, 8},  {2, 3, 29, 67, 20}, {1, 2, 197, 197, 64},
-                                  {3, 1, 16, 32, 33}};
+template <class T>
+struct KernelsAttention : testing::Test {};
+TYPED_TEST_SUITE(KernelsAttention, Backends, BackendNames);
+
+// Odd sizes, one query, one key, a head wider than a panel or than a tile, more keys than a query
+// block, more query tiles than a chain has parts.
+const k::AttentionSize sizes[] = {
+    {1, 1, 1, 1, 1},    {2, 3, 5, 7, 4},      {2, 2, 1, 33, 16},  {1, 2, 50, 1, 8},
+    {2, 3, 29, 67, 20}, {1, 1, 197, 197, 64}, {3, 1, 16, 32, 33}, {1, 1, 66, 70, 80},
+    {1, 1, 5, 65, 130}, {1, 2, 577, 193, 2},
+};
 
 std::string name(const k::AttentionSize& z) {
   return "B" + std::to_string(z.batch) + " H" + std::to_string(z.heads) + " Q" +
@@ -69,57 +76,12 @@ Bounded chain(const AttentionCase& c, const Bounded& relevance, const Reals& in)
   return out;
 }
 
-// All outputs of both kernels, filled with NaN.
-struct Outputs {
-  Reals context, probs, mean, row, dq, dk, dv, dprobs, dmean, drow, relevance, chain_in, chain_out;
-  int64_t row_index;
-  explicit Outputs(const AttentionCase& c) {
-    const k::AttentionSize& z = c.size;
-    const auto of = [](int64_t n) { return Reals(size_t(n), poison); };
-    context = dq = of(int64_t(c.q.size()));
-    dk = dv = of(int64_t(c.k.size()));
-    probs = dprobs = of(z.batch * z.heads * z.queries * z.keys);
-    mean = dmean = relevance = of(z.batch * z.queries * z.keys);
-    row = drow = of(z.batch * z.heads * z.keys);
-    chain_in = noise(z.batch * z.queries, 99);
-    for (real& x : chain_in) x = x < 0 ? real(0) : x;  // about half the rows can be skipped
-    chain_out = of(z.batch * z.keys);
-    row_index = z.queries / 2;
-  }
-  k::AttentionCapture capture() {
-    return {
-        .probs = probs.data(), .head_mean = mean.data(), .row = row.data(), .row_index = row_index};
-  }
-  k::AttentionGradients gradients() {
-    return {.dq = dq.data(),
-            .dk = dk.data(),
-            .dv = dv.data(),
-            .dprobs = dprobs.data(),
-            .dprobs_mean = dmean.data(),
-            .dprobs_row = drow.data(),
-            .row_index = row_index,
-            .relevance = relevance.data(),
-            .chain_in = chain_in.data(),
-            .chain_out = chain_out.data()};
-  }
-};
-
-void forward(const AttentionCase& c, int threads, real* context, const k::AttentionCapture& out) {
-  cpu::Stream s{threads};
-  k::attention(s, c.q.data(), c.k.data(), c.v.data(), c.size, real(c.scale), context, out);
-}
-void backward(const AttentionCase& c, int threads, const k::AttentionGradients& out) {
-  cpu::Stream s{threads};
-  k::attention_bwd(s, c.q.data(), c.k.data(), c.v.data(), c.dcontext.data(), c.size, real(c.scale),
-                   out);
-}
-
-TEST(KernelsAttention, forward_outputs_match_double_loops) {
+TYPED_TEST(KernelsAttention, forward_outputs_match_double_loops) {
   for (const k::AttentionSize& z : sizes) {
     const AttentionCase c(z, 11);
     const AttentionReference want(c);
     Outputs got(c);
-    forward(c, 2, got.context.data(), got.capture());
+    forward<TypeParam>(c, got.context.data(), got.capture());
     expect_within(got.context, want.context, name(z) + " context");
     expect_within(got.probs, want.probs, name(z) + " probs");
     expect_within(got.row, one_row(c, want.probs, got.row_index), name(z) + " row");
@@ -130,12 +92,12 @@ TEST(KernelsAttention, forward_outputs_match_double_loops) {
   }
 }
 
-TEST(KernelsAttention, backward_outputs_match_double_loops) {
+TYPED_TEST(KernelsAttention, backward_outputs_match_double_loops) {
   for (const k::AttentionSize& z : sizes) {
     const AttentionCase c(z, 12);
     const AttentionReference want(c);
     Outputs got(c);
-    backward(c, 2, got.gradients());
+    backward<TypeParam>(c, got.gradients());
     expect_within(got.dq, want.dq, name(z) + " dq");
     expect_within(got.dk, want.dk, name(z) + " dk");
     expect_within(got.dv, want.dv, name(z) + " dv");
@@ -152,10 +114,10 @@ TEST(KernelsAttention, backward_outputs_match_double_loops) {
   }
 }
 
-TEST(KernelsAttention, gradients_match_differences_of_the_reference) {
+TYPED_TEST(KernelsAttention, gradients_match_differences_of_the_reference) {
   AttentionCase c({2, 2, 3, 4, 3}, 5);
   Outputs got(c);
-  backward(c, 1, got.gradients());
+  backward<TypeParam>(c, got.gradients());
   const Doubles dy = widen(c.dcontext);
   const auto numeric = [&](Reals AttentionCase::*which) {
     // Central differences of the context in double; the operand moves by steps that float holds
@@ -193,130 +155,97 @@ TEST(KernelsAttention, gradients_match_differences_of_the_reference) {
   }
 }
 
-TEST(KernelsAttention, an_output_asked_for_alone_has_the_same_bits) {
-  const AttentionCase c({2, 3, 31, 45, 16}, 8);
-  Outputs all(c);
-  forward(c, 1, all.context.data(), all.capture());
-  backward(c, 1, all.gradients());
-  {
-    Outputs one(c);
-    forward(c, 1, one.context.data(), {});
-    expect_same_bits(one.context, all.context, "context");
-    forward(c, 1, nullptr, {.row = one.row.data(), .row_index = one.row_index});
-    expect_same_bits(one.row, all.row, "row");
-    forward(c, 1, nullptr, {.head_mean = one.mean.data()});
-    expect_same_bits(one.mean, all.mean, "head mean");
-    forward(c, 1, nullptr, {.probs = one.probs.data()});
-    expect_same_bits(one.probs, all.probs, "probs");
-  }
-  Outputs one(c);
-  backward(c, 1, {.dq = one.dq.data()});
-  expect_same_bits(one.dq, all.dq, "dq");
-  backward(c, 1, {.dk = one.dk.data()});
-  expect_same_bits(one.dk, all.dk, "dk");
-  backward(c, 1, {.dv = one.dv.data()});
-  expect_same_bits(one.dv, all.dv, "dv");
-  backward(c, 1, {.dprobs = one.dprobs.data()});
-  expect_same_bits(one.dprobs, all.dprobs, "dprobs");
-  backward(c, 1, {.dprobs_mean = one.dmean.data()});
-  expect_same_bits(one.dmean, all.dmean, "dprobs mean");
-  backward(c, 1, {.dprobs_row = one.drow.data(), .row_index = one.row_index});
-  expect_same_bits(one.drow, all.drow, "dprobs row");
-  backward(c, 1, {.relevance = one.relevance.data()});
-  expect_same_bits(one.relevance, all.relevance, "relevance");
-  backward(c, 1, {.chain_in = one.chain_in.data(), .chain_out = one.chain_out.data()});
-  expect_same_bits(one.chain_out, all.chain_out, "chain");
-}
-
-TEST(KernelsAttention, bits_depend_neither_on_threads_nor_on_the_batch) {
-  const AttentionCase c({3, 5, 40, 51, 24}, 4);
-  Outputs one(c);
-  forward(c, 1, one.context.data(), one.capture());
-  backward(c, 1, one.gradients());
-  for (int threads : {2, 3, 4, 16}) {
-    Outputs many(c);
-    forward(c, threads, many.context.data(), many.capture());
-    backward(c, threads, many.gradients());
-    expect_same_bits(many.context, one.context, "context");
-    expect_same_bits(many.mean, one.mean, "head mean");
-    expect_same_bits(many.dq, one.dq, "dq");
-    expect_same_bits(many.dk, one.dk, "dk");
-    expect_same_bits(many.dv, one.dv, "dv");
-    expect_same_bits(many.dmean, one.dmean, "dprobs mean");
-    expect_same_bits(many.relevance, one.relevance, "relevance");
-    expect_same_bits(many.chain_out, one.chain_out, "chain");
-  }
-  // The last sample alone.
-  AttentionCase last = c;
-  last.size.batch = 1;
-  const auto tail = [](const Reals& x) { return Reals(x.end() - int64_t(x.size() / 3), x.end()); };
-  last.q = tail(c.q);
-  last.k = tail(c.k);
-  last.v = tail(c.v);
-  last.dcontext = tail(c.dcontext);
-  Outputs alone(last);
-  alone.chain_in = tail(one.chain_in);
-  forward(last, 2, alone.context.data(), alone.capture());
-  backward(last, 2, alone.gradients());
-  expect_same_bits(alone.context, tail(one.context), "context");
-  expect_same_bits(alone.mean, tail(one.mean), "head mean");
-  expect_same_bits(alone.dk, tail(one.dk), "dk");
-  expect_same_bits(alone.relevance, tail(one.relevance), "relevance");
-  expect_same_bits(alone.chain_out, tail(one.chain_out), "chain");
-}
-
-TEST(KernelsAttention, a_unit_chain_row_picks_one_row_of_the_relevance) {
+TYPED_TEST(KernelsAttention, a_unit_chain_row_picks_one_row_of_the_relevance) {
   const AttentionCase c({2, 3, 21, 21, 8}, 6);
   Outputs got(c);
   std::fill(got.chain_in.begin(), got.chain_in.end(), real(0));
   for (int64_t b = 0; b < 2; ++b) got.chain_in[size_t(b * 21 + 20)] = 1;
-  backward(c, 2,
-           {.relevance = got.relevance.data(),
-            .chain_in = got.chain_in.data(),
-            .chain_out = got.chain_out.data()});
+  backward<TypeParam>(c, {.relevance = got.relevance.data(),
+                          .chain_in = got.chain_in.data(),
+                          .chain_out = got.chain_out.data()});
   for (int64_t b = 0; b < 2; ++b)
     for (int64_t j = 0; j < 21; ++j)
       EXPECT_NEAR(got.chain_out[size_t(b * 21 + j)], got.relevance[size_t((b * 21 + 20) * 21 + j)],
                   8 * eps);
   std::fill(got.chain_in.begin(), got.chain_in.end(), real(0));
-  backward(c, 2, {.chain_in = got.chain_in.data(), .chain_out = got.chain_out.data()});
+  backward<TypeParam>(c, {.chain_in = got.chain_in.data(), .chain_out = got.chain_out.data()});
   for (real x : got.chain_out) EXPECT_EQ(x, 0);
 }
 
-TEST(KernelsAttention, huge_scores_give_a_one_hot_row) {
+TYPED_TEST(KernelsAttention, huge_scores_give_a_one_hot_row) {
   AttentionCase c({1, 1, 2, 40, 4}, 3);
   for (real& x : c.q) x = 1000;
   for (real& x : c.k) x = -1000;
   for (int64_t d = 0; d < 4; ++d) c.k[c.at_k(0, 17, 0, d)] = 1000;
   Outputs got(c);
-  forward(c, 1, got.context.data(), got.capture());
+  forward<TypeParam>(c, got.context.data(), got.capture());
   for (int64_t j = 0; j < 40; ++j) EXPECT_EQ(got.probs[size_t(j)], j == 17 ? 1 : 0);
   for (int64_t d = 0; d < 4; ++d) EXPECT_EQ(got.context[size_t(d)], c.v[c.at_k(0, 17, 0, d)]);
 }
 
-TEST(KernelsAttention, nan_stays_in_its_query_row) {
+TYPED_TEST(KernelsAttention, nan_stays_in_its_query_row) {
   AttentionCase c({1, 2, 20, 20, 8}, 3);
   c.q[c.at_q(0, 7, 1, 2)] = poison;
   Outputs got(c);
-  forward(c, 1, got.context.data(), got.capture());
+  forward<TypeParam>(c, got.context.data(), got.capture());
   for (int64_t h = 0; h < 2; ++h)
     for (int64_t i = 0; i < 20; ++i)
       for (int64_t d = 0; d < 8; ++d)
         EXPECT_EQ(std::isnan(got.context[c.at_q(0, i, h, d)]), h == 1 && i == 7);
   got.chain_in.assign(20, real(1));
-  backward(c, 1, got.gradients());
+  backward<TypeParam>(c, got.gradients());
   EXPECT_TRUE(std::isnan(got.chain_out[0]));
   EXPECT_TRUE(std::isnan(got.relevance[7 * 20]));
   EXPECT_FALSE(std::isnan(got.relevance[8 * 20]));
 }
 
-TEST(KernelsAttention, empty_sizes_give_empty_sums) {
+// Scores grow along the keys, so that what was summed before shrinks again and again.
+TYPED_TEST(KernelsAttention, later_keys_may_have_much_larger_scores) {
+  AttentionCase c({1, 1, 3, 200, 4}, 3);
+  for (real& x : c.q) x = 1;
+  for (int64_t j = 0; j < 200; ++j)
+    for (int64_t d = 0; d < 4; ++d) c.k[c.at_k(0, j, 0, d)] = real(double(j) / 16);
+  const AttentionReference want(c);
+  const Outputs got = everything<TypeParam>(c);
+  expect_within(got.context, want.context, "context");
+  expect_within(got.probs, want.probs, "probs");
+  expect_within(got.dq, want.dq, "dq");
+}
+
+TYPED_TEST(KernelsAttention, scores_of_minus_infinity_have_no_weight) {
+  constexpr real infinity = std::numeric_limits<real>::infinity();
+  AttentionCase c({1, 1, 2, 150, 4}, 3);
+  for (int64_t d = 0; d < 4; ++d) c.q[size_t(d)] = 1;
+  // A whole tile and more.
+  for (int64_t j = 0; j < 149; ++j) c.k[c.at_k(0, j, 0, 1)] = -infinity;
+  Outputs got(c);
+  forward<TypeParam>(c, got.context.data(), got.capture());
+  for (int64_t j = 0; j < 150; ++j) EXPECT_EQ(got.probs[size_t(j)], j == 149 ? 1 : 0);
+  for (int64_t d = 0; d < 4; ++d) EXPECT_EQ(got.context[size_t(d)], c.v[c.at_k(0, 149, 0, d)]);
+  // A row without a finite score has no probabilities.
+  c.k[c.at_k(0, 149, 0, 1)] = -infinity;
+  forward<TypeParam>(c, got.context.data(), got.capture());
+  EXPECT_TRUE(std::isnan(got.context[0]));
+  EXPECT_TRUE(std::isnan(got.probs[0]));
+  EXPECT_TRUE(std::isnan(got.probs[149]));
+}
+
+TYPED_TEST(KernelsAttention, heads_without_width_attend_evenly) {
+  AttentionCase c({2, 1, 2, 5, 0}, 3);
+  c.scale = 1;
+  const Outputs got = everything<TypeParam>(c);
+  for (real x : got.probs) EXPECT_NEAR(x, 0.2, eps);
+  for (const Reals& zeros : {got.dprobs, got.relevance, got.chain_out})
+    for (real x : zeros) EXPECT_EQ(x, 0);
+}
+
+TYPED_TEST(KernelsAttention, empty_sizes_give_empty_sums) {
   for (const k::AttentionSize& z :
        {k::AttentionSize{0, 2, 3, 3, 4}, {2, 0, 3, 3, 4}, {2, 2, 0, 3, 4}, {2, 2, 3, 0, 4}}) {
     const AttentionCase c(z, 1);
     Outputs got(c);
-    forward(c, 2, got.context.data(), got.capture());
-    backward(c, 2, got.gradients());
+    forward<TypeParam>(c, got.context.data(), got.capture());
+    backward<TypeParam>(c, got.gradients());
     // No query reaches the keys, no key a query: sums over nothing.
     for (const Reals& sums : {got.context, got.dq, got.dk, got.dv})
       for (real x : sums) EXPECT_EQ(x, 0);

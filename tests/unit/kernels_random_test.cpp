@@ -1,8 +1,10 @@
-// Philox and its variates: published vectors, moments, independence of chunking.
+// Philox and its variates: published vectors, moments, independence of chunking and processor.
 #include <algorithm>
+#include <bit>
 
 #include "kernels/random.h"
 #include "tests/ref/arrays.h"
+#include "tests/ref/backends.h"
 
 namespace whence {
 namespace {
@@ -10,8 +12,9 @@ namespace {
 using namespace ref;
 
 using Words = std::array<uint32_t, 4>;
+using Generator = void (*)(cpu::Stream&, const k::RandomKey&, int64_t, real*);
 
-TEST(KernelsRandom, philox_gives_the_published_vectors) {
+TEST(KernelsRandomFormulas, philox_gives_the_published_vectors) {
   // Known answers of philox4x32 with 10 rounds, distributed with Random123.
   EXPECT_EQ(k::philox({0, 0, 0, 0}, {0, 0}),
             (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
@@ -22,23 +25,27 @@ TEST(KernelsRandom, philox_gives_the_published_vectors) {
             (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-Reals normal(const k::RandomKey& key, int64_t count, int threads = 1) {
-  cpu::Stream s{threads};
+template <class Backend>
+Reals normal_on(const k::RandomKey& key, int64_t count) {
   Reals y(static_cast<size_t>(count), poison);
-  k::random_normal(s, key, count, y.data());
+  Backend::run([&](auto& s) { k::random_normal(s, key, count, y.data()); });
   return y;
 }
-Reals uniform(const k::RandomKey& key, int64_t count, int threads = 1) {
-  cpu::Stream s{threads};
+template <class Backend>
+Reals uniform_on(const k::RandomKey& key, int64_t count) {
   Reals y(static_cast<size_t>(count), poison);
-  k::random_uniform(s, key, count, y.data());
+  Backend::run([&](auto& s) { k::random_uniform(s, key, count, y.data()); });
   return y;
 }
 
-TEST(KernelsRandom, variates_follow_the_documented_layout) {
+template <class Backend>
+class KernelsRandom : public testing::Test {};
+TYPED_TEST_SUITE(KernelsRandom, Backends, BackendNames);
+
+TYPED_TEST(KernelsRandom, variates_follow_the_documented_layout) {
   const k::RandomKey key{0x0123456789abcdefu, 17, 23};
   const int64_t n = 1021;
-  const Reals z = normal(key, n), u = uniform(key, n);
+  const Reals z = normal_on<TypeParam>(key, n), u = uniform_on<TypeParam>(key, n);
   const double tau = 2 * std::acos(-1.0);
   for (int64_t i = 0; i < n; ++i) {
     const Words w = k::philox({uint32_t(i / 4), 0, 23, 17}, {0x89abcdef, 0x01234567});
@@ -53,21 +60,79 @@ TEST(KernelsRandom, variates_follow_the_documented_layout) {
   }
 }
 
-TEST(KernelsRandom, any_count_and_any_threads_give_the_same_elements) {
+// Of every processor, compiler and instruction set the same: the hash (FNV-1a, over the bits of
+// each element) was computed once.
+TYPED_TEST(KernelsRandom, bits_are_those_of_every_build) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const k::RandomKey& key : {k::RandomKey{42, 3, 5}, {0xfedcba9876543210, 0, 0xffffffff}}) {
+    for (const Reals& y : {normal_on<TypeParam>(key, 4099), uniform_on<TypeParam>(key, 4099)})
+      for (real v : y) hash = (hash ^ uint64_t(k::Exact<real>::bits(v))) * 0x100000001b3;
+  }
+  EXPECT_EQ(hash, sizeof(real) == 4 ? 14474201715746206190u : 1646665291188799227u);
+}
+
+TYPED_TEST(KernelsRandom, any_count_gives_the_same_elements) {
   const k::RandomKey key{42, 3, 5};
-  const Reals whole = normal(key, 200003), flat = uniform(key, 200003);
-  for (int64_t count : {0, 1, 2, 3, 4, 5, 15, 16, 63, 64, 65, 1000, 99999}) {
-    for (int threads : {1, 2, 7}) {
-      const auto n = size_t(count);
-      expect_same_bits(normal(key, count, threads), std::span(whole).first(n), "normal");
-      expect_same_bits(uniform(key, count, threads), std::span(flat).first(n), "uniform");
+  const Reals whole = normal_on<Cpu>(key, 3001), flat = uniform_on<Cpu>(key, 3001);
+  for (int64_t count : {0, 1, 2, 3, 4, 5, 15, 16, 63, 64, 65, 1023, 1024, 1025, 3001}) {
+    const auto n = size_t(count);
+    expect_same_bits(normal_on<TypeParam>(key, count), std::span(whole).first(n), "normal");
+    expect_same_bits(uniform_on<TypeParam>(key, count), std::span(flat).first(n), "uniform");
+  }
+}
+
+TEST(KernelsRandomCpu, any_threads_give_the_same_elements) {
+  const k::RandomKey key{42, 3, 5};
+  const int64_t count = 200003;
+  Reals one(size_t{200003}), other(one.size());
+  for (const auto f : {Generator{k::random_normal}, Generator{k::random_uniform}}) {
+    cpu::Stream s{1};
+    f(s, key, count, one.data());
+    for (int threads : {2, 7}) {
+      cpu::Stream shared{threads};
+      f(shared, key, count, other.data());
+      expect_same_bits(other, one, "threads");
     }
   }
 }
 
-TEST(KernelsRandom, variates_have_their_moments) {
+// The formulas against the standard library in double, in units in the last place of the result.
+template <class F, class R>
+double worst(double from, double to, F&& f, R&& exact) {
+  double most = 0;
+  const int steps = 40001;
+  for (int i = 0; i < steps; ++i) {
+    const auto x = real(from + (to - from) * i / (steps - 1));
+    const double want = exact(double(x));
+    const double unit =
+        want == 0 ? std::numeric_limits<double>::min() : std::ldexp(eps, std::ilogb(want));
+    most = std::max(most, std::abs(double(f(x)) - want) / unit);
+  }
+  return most;
+}
+
+TEST(KernelsRandomFormulas, logarithm_and_turns_are_within_two_units) {
+  const auto log = [](real x) { return k::exact_log(x); };
+  const auto exact_log = [](double x) { return std::log(x); };
+  EXPECT_LE(worst(0.5, 2, log, exact_log), 2);
+  EXPECT_LE(worst(0x1p-24, 1, log, exact_log), 2);
+  EXPECT_LE(worst(0x1p-24, 0x1p-14, log, exact_log), 2);
+  EXPECT_LE(worst(1 - 1e-4, 1, log, exact_log), 2);
+  EXPECT_LE(worst(1, 1e6, log, exact_log), 2);
+  const double quarter = std::acos(-1.0) / 2;
+  EXPECT_LE(worst(
+                -0.5, 0.5, [](real x) { return k::exact_sin_quarter(x); },
+                [=](double x) { return std::sin(quarter * x); }),
+            2);
+  EXPECT_LE(worst(
+                -0.5, 0.5, [](real x) { return k::exact_cos_quarter(x); },
+                [=](double x) { return std::cos(quarter * x); }),
+            2);
+}
+
+TEST(KernelsRandomCpu, variates_have_their_moments) {
   const int64_t n = 400000;
-  const Reals z = normal({7, 0, 0}, n, 2), u = uniform({7, 0, 0}, n, 2);
+  const Reals z = normal_on<Cpu>({7, 0, 0}, n), u = uniform_on<Cpu>({7, 0, 0}, n);
   double m1 = 0, m2 = 0, m4 = 0, lag = 0, u1 = 0, u2 = 0;
   for (size_t i = 0; i < size_t(n); ++i) {
     m1 += z[i];
@@ -91,11 +156,11 @@ TEST(KernelsRandom, variates_have_their_moments) {
   EXPECT_GT(*high, real(1 - 1e-4));
 }
 
-TEST(KernelsRandom, seed_item_and_draw_each_select_another_stream) {
-  const Reals base = normal({1, 2, 3}, 64);
+TYPED_TEST(KernelsRandom, seed_item_and_draw_each_select_another_stream) {
+  const Reals base = normal_on<TypeParam>({1, 2, 3}, 64);
   for (const k::RandomKey& key :
        {k::RandomKey{2, 2, 3}, {1, 3, 3}, {1, 2, 4}, {1, 3, 2}, {1 + (uint64_t{1} << 32), 2, 3}}) {
-    const Reals other = normal(key, 64);
+    const Reals other = normal_on<TypeParam>(key, 64);
     int equal = 0;
     for (size_t i = 0; i < 64; ++i) equal += other[i] == base[i];
     EXPECT_EQ(equal, 0);

@@ -1,0 +1,138 @@
+// Elementwise functions and broadcasting pairs.
+//
+// A block of 256 threads owns 1,024 adjacent results; thread t computes those at t, t + 256, t +
+// 512 and t + 768, so that a warp's accesses are adjacent, whatever the alignment, and four loads
+// are under way before the first store. Bytes per element: 8 (unary, affine), 12 (unary_bwd, binary
+// without broadcast); bound by memory.
+#include "kernels/axes.h"
+#include "kernels/cuda/gpu.cuh"
+#include "kernels/elementwise.h"
+
+namespace whence::k {
+namespace {
+
+constexpr int threads = 256, per_thread = 4, per_block = threads * per_thread;
+
+// y[i] = f(i). y may be what f reads at i.
+template <class F>
+__global__ void __launch_bounds__(threads) each_kernel(F f, int64_t count, real* y) {
+  const int64_t first = int64_t(blockIdx.x) * per_block + threadIdx.x;
+  real value[per_thread] = {};
+  for (int j = 0; j < per_thread; ++j)
+    if (first + j * threads < count) value[j] = f(first + j * threads);
+  for (int j = 0; j < per_thread; ++j)
+    if (first + j * threads < count) y[first + j * threads] = value[j];
+}
+
+template <class F>
+void each(gpu::Stream& s, const char* name, F f, int64_t count, real* y) {
+  if (count <= 0) return;
+  const gpu::Launch shape(gpu::pieces<int64_t>(count, per_block), threads, 0, name);
+  gpu::launch(s, shape, each_kernel<F>, f, count, y);
+}
+
+template <Unary f>
+struct Value {  // f(x[i])
+  const real* x;
+  __device__ real operator()(int64_t i) const { return unary_value<f>(x[i]); }
+};
+template <Unary f>
+struct Slope {  // dy[i] f'(x[i])
+  const real *x, *dy;
+  __device__ real operator()(int64_t i) const { return dy[i] * unary_slope<f>(x[i]); }
+};
+struct Affine {  // factor x[i] + shift
+  const real* x;
+  real factor, shift;
+  __device__ real operator()(int64_t i) const { return fma(x[i], factor, shift); }
+};
+
+// f(a, b) where both operands step evenly through memory; a step of 0 broadcasts.
+template <Binary f>
+struct Row {
+  const real *a, *b;
+  int64_t step_a, step_b;
+  __device__ real operator()(int64_t i) const {
+    return binary_value<f>(a[i * step_a], b[i * step_b]);
+  }
+};
+// f(a, b) over several axes: those before `first` are 1. An element's place is found by divisions,
+// which are 32-bit ones where its number is small.
+template <Binary f>
+struct Cells {
+  const real *a, *b;
+  Broadcast space;
+  int first;
+  __device__ real operator()(int64_t i) const {
+    int64_t at_a = 0, at_b = 0;
+    for (int axis = 4; axis > first; --axis) {
+      const int64_t above = i / space.size[axis], here = i - above * space.size[axis];
+      at_a += here * space.a[axis];
+      at_b += here * space.b[axis];
+      i = above;
+    }
+    return binary_value<f>(a[at_a + i * space.a[first]], b[at_b + i * space.b[first]]);
+  }
+};
+
+template <Binary f>
+void binary_of(gpu::Stream& s, const real* a, const real* b, const Broadcast& space, real* y) {
+  const Broadcast m = merged(space);
+  int64_t count = 1;
+  for (int64_t size : m.size) count *= size;
+  int first = 0;
+  while (first < 4 && m.size[size_t(first)] == 1) ++first;
+  if (first == 4) return each(s, "binary", Row<f>{a, b, m.a[4], m.b[4]}, count, y);
+  each(s, "binary", Cells<f>{a, b, m, first}, count, y);
+}
+
+// Calls g with f as a compile-time constant.
+template <class G>
+void with(Unary f, G&& g) {
+  switch (f) {
+    case Unary::identity:
+      return g(std::integral_constant<Unary, Unary::identity>());
+    case Unary::relu:
+      return g(std::integral_constant<Unary, Unary::relu>());
+    case Unary::gelu:
+      return g(std::integral_constant<Unary, Unary::gelu>());
+    case Unary::gelu_tanh:
+      return g(std::integral_constant<Unary, Unary::gelu_tanh>());
+    case Unary::gelu_quick:
+      return g(std::integral_constant<Unary, Unary::gelu_quick>());
+    case Unary::tanh:
+      return g(std::integral_constant<Unary, Unary::tanh>());
+  }
+}
+
+}  // namespace
+
+void unary(gpu::Stream& s, Unary f, const real* x, int64_t count, real* y) {
+  with(f, [&](auto fixed) { each(s, "unary", Value<decltype(fixed)::value>{x}, count, y); });
+}
+
+void unary_bwd(gpu::Stream& s, Unary f, const real* x, const real* dy, int64_t count, real* dx) {
+  with(f, [&](auto fixed) {
+    each(s, "unary_bwd", Slope<decltype(fixed)::value>{x, dy}, count, dx);
+  });
+}
+
+void affine(gpu::Stream& s, const real* x, real factor, real shift, int64_t count, real* y) {
+  each(s, "affine", Affine{x, factor, shift}, count, y);
+}
+
+void binary(gpu::Stream& s, Binary f, const real* a, const real* b, const Broadcast& space,
+            real* y) {
+  switch (f) {
+    case Binary::add:
+      return binary_of<Binary::add>(s, a, b, space, y);
+    case Binary::sub:
+      return binary_of<Binary::sub>(s, a, b, space, y);
+    case Binary::mul:
+      return binary_of<Binary::mul>(s, a, b, space, y);
+    case Binary::first:
+      return binary_of<Binary::first>(s, a, b, space, y);
+  }
+}
+
+}  // namespace whence::k

@@ -1,0 +1,213 @@
+// Plans on devices other than the host: every operator and every method, against the CPU; what
+// happens when a device fails. The emulated device always takes part, a GPU where there is one.
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/unit/op_graph.h"
+#include "tests/unit/tiny_model.h"
+#ifdef WHENCE_HAVE_SIMT
+#include "kernels/simt/stream.h"
+#endif
+
+namespace whence {
+namespace {
+
+std::vector<std::string> names() {
+  return {
+#ifdef WHENCE_HAVE_SIMT
+      "simt",
+#endif
+      "cuda"};
+}
+
+// The device, or a test that says that it is skipped.
+#define WHENCE_DEVICE_OR_SKIP(device_, name) \
+  Device device_;                            \
+  try {                                      \
+    device_ = whence::device(name);          \
+  } catch (const Error& e) {                 \
+    GTEST_SKIP() << "not run: " << e.what(); \
+  }
+
+class OnDevice : public testing::TestWithParam<std::string> {};
+
+TEST_P(OnDevice, every_operator_and_gradient_equals_the_cpu) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  for (const OpCase& c : op_cases()) {
+    SCOPED_TRACE(c.name);
+    const OpGraph g(c);
+    const auto want = run_case(c, g, g.results(), {{}, 1, false, {}});
+    const auto got = run_case(c, g, g.results(), {{}, 1, false, on});
+    for (size_t i = 0; i < want.size(); ++i)
+      expect_near(got[i], want[i], i == 0 ? c.forward_bound : c.gradient_bound);
+    // Memory is taken over where it may be.
+    const OpGraph copied(c, true);
+    const auto over = run_case(c, copied, copied.results(), {{}, 1, false, on});
+    for (size_t i = 0; i < want.size(); ++i) expect_near(over[i], got[i], 0);
+  }
+}
+
+Explainer explainer_on(Device on, const std::shared_ptr<const Model>& m, int64_t chunk) {
+  Explainer::Settings s;
+  s.device = on;
+  s.chunk = chunk;
+  return Explainer(m, s);
+}
+
+TEST_P(OnDevice, every_method_equals_the_cpu) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  const auto model = tiny_model(2);
+  const Tensor x = random_tensor({2, 3, 12, 20}, 21);
+  for (const MethodInfo& info : methods()) {
+    SCOPED_TRACE(info.id);
+    Request request = request_for(info.id);
+    request.targets.pop_back();
+    for (auto& [name, value] : request.options) value = "3";
+    const auto want = explainer_on({}, model, 2).explain(x, request);
+    const auto got = explainer_on(on, model, 2).explain(x, request);
+    const auto other_chunk = explainer_on(on, model, 1).explain(x, request);
+    for (size_t i = 0; i < want.size(); ++i)
+      for (size_t t = 0; t < want[i].size(); ++t) {
+        expect_near(got[i][t].attribution, want[i][t].attribution,
+                    sizeof(real) == 4 ? 1e-5 : 1e-12);
+        EXPECT_EQ(got[i][t].target, want[i][t].target);
+        expect_same_bits(other_chunk[i][t].attribution, got[i][t].attribution);
+      }
+  }
+}
+
+TEST_P(OnDevice, a_second_seed_and_a_second_run_equal_fresh_ones) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  Graph g;
+  const Value x = g.input("x", Type{{2, 5}}), seed = g.input("seed", Type{{2, 5}}, Stage::seed);
+  const Value y = softmax(gelu(x));
+  const Value dx = gradient(y, seed, {x})[0];
+  const auto fresh = [&](uint64_t in, uint64_t of) {
+    Plan plan({y, dx}, {{}, 1, false, on});
+    plan.set(x, random_tensor({2, 5}, in));
+    plan.set(seed, random_tensor({2, 5}, of));
+    plan.forward();
+    plan.backward();
+    return plan.get(dx);
+  };
+  Plan plan({y, dx}, {{}, 1, false, on});
+  for (uint64_t in : {1u, 2u, 3u}) {  // the third run replays a recording where the device has them
+    plan.set(x, random_tensor({2, 5}, in));
+    plan.forward();
+    for (uint64_t of : {7u, 8u, 9u}) {
+      plan.set(seed, random_tensor({2, 5}, of));
+      plan.backward();
+      expect_same_bits(plan.get(dx), fresh(in, of));
+    }
+  }
+}
+
+TEST_P(OnDevice, plans_on_two_threads_do_not_meet) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  const auto model = tiny_model(2);
+  const Tensor x = random_tensor({2, 3, 12, 20}, 5);
+  const Request request = request_for("generic-attention");
+  const auto want = explainer_on(on, model, 2).explain(x, request);
+  std::vector<std::vector<std::vector<Result>>> got(2);
+  std::vector<std::thread> threads;
+  for (auto& result : got)
+    threads.emplace_back([&] { result = explainer_on(on, model, 2).explain(x, request); });
+  for (auto& t : threads) t.join();
+  for (const auto& result : got)
+    for (size_t i = 0; i < 2; ++i)
+      expect_same_bits(result[i][0].attribution, want[i][0].attribution);
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, OnDevice, testing::ValuesIn(names()),
+                         [](const auto& p) { return p.param; });
+
+TEST(DeviceNames, are_parsed_and_refused) {
+  EXPECT_EQ(device("cpu"), Device{});
+  EXPECT_EQ(to_string(Device{Device::cuda, 3}), "cuda:3");
+  for (const char* wrong : {"", "gpu", "cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda:99999999999"})
+    try {
+      device(wrong);
+      ADD_FAILURE() << wrong;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::usage) << wrong;
+    }
+  try {
+    device("cuda:63");
+    GTEST_SKIP() << "this machine has 64 GPUs";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::device_missing);
+    EXPECT_EQ(std::string(e.what()).rfind("cuda:63: ", 0), 0u) << e.what();
+  }
+}
+
+#ifdef WHENCE_HAVE_SIMT
+
+struct Injected {
+  explicit Injected(simt::Injection injection) { simt::Stream::inject(injection); }
+  ~Injected() { simt::Stream::inject({}); }
+};
+
+TEST(EmulatedDevice, results_are_the_same_bits_in_every_order_of_threads) {
+  const auto model = tiny_model(2);
+  const Tensor x = random_tensor({2, 3, 12, 20}, 3);
+  const Request request = request_for("generic-attention");
+  std::vector<std::vector<Result>> first;
+  for (const simt::Schedule& schedule : {simt::Schedule{simt::Order::forward, 0},
+                                         {simt::Order::reverse, 0},
+                                         {simt::Order::random, 1},
+                                         {simt::Order::priority, 2}}) {
+    simt::Stream::set_schedule(schedule);
+    const auto results = explainer_on({Device::simt, 0}, model, 2).explain(x, request);
+    if (first.empty()) first = results;
+    for (size_t i = 0; i < 2; ++i)
+      expect_same_bits(results[i][0].attribution, first[i][0].attribution);
+  }
+  simt::Stream::set_schedule({});
+}
+
+TEST(EmulatedDevice, a_chunk_is_halved_when_device_memory_is_short) {
+  const auto model = tiny_model(2);
+  const Tensor x = random_tensor({4, 3, 12, 20}, 3);
+  const Request request = request_for("gradient");
+  const Device on{Device::simt, 0};
+  const auto want = explainer_on(on, model, 4).explain(x, request);
+  const Injected short_of_memory({simt::Injection::allocation, 1, false});
+  const auto got = explainer_on(on, model, 4).explain(x, request);
+  for (size_t i = 0; i < 4; ++i) expect_same_bits(got[i][0].attribution, want[i][0].attribution);
+}
+
+TEST(EmulatedDevice, every_failure_is_an_error_and_the_process_goes_on) {
+  const auto model = tiny_model(2);
+  const Tensor x = random_tensor({2, 3, 12, 20}, 3);
+  const Request request = request_for("attention-last");
+  const Device on{Device::simt, 0};
+  const auto want = explainer_on(on, model, 2).explain(x, request);
+  using simt::Injection;
+  int failures = 0;
+  for (const auto kind :
+       {Injection::allocation, Injection::copy, Injection::launch, Injection::synchronize})
+    for (const bool sticky : {false, true})
+      for (int nth = 1; nth < 100; nth = nth * 3 + 1) {
+        {
+          const Injected injected({kind, nth, sticky});
+          try {
+            explainer_on(on, model, 2).explain(x, request);
+          } catch (const Error& e) {
+            ++failures;
+            EXPECT_TRUE(e.code() == ErrorCode::device_memory ||
+                        e.code() == ErrorCode::device_lost || e.code() == ErrorCode::internal)
+                << e.what();
+            EXPECT_EQ(std::string(e.what()).rfind("simt: ", 0), 0u) << e.what();
+          }
+        }
+        const auto after = explainer_on(on, model, 2).explain(x, request);
+        expect_same_bits(after[1][0].attribution, want[1][0].attribution);
+      }
+  EXPECT_GT(failures, 15);
+}
+
+#endif
+
+}  // namespace
+}  // namespace whence
