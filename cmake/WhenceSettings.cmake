@@ -31,6 +31,10 @@ if(WHENCE_CUDA)
       set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # newer GPUs compile the PTX of 90
     endif()
     enable_language(CUDA)
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc has C++20
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    endif()
     find_package(CUDAToolkit REQUIRED)
     set(WHENCE_HAVE_CUDA ON)
     set(WHENCE_CUDA_STATE "toolkit ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")

@@ -24,8 +24,8 @@ struct Broadcast {
 WHENCE_KERNEL(binary, Binary f, const real* a, const real* b, const Broadcast& space, real* y);
 
 // y = scale * sum of x over the axes where `kept` is false; x is dense of the given sizes, y is
-// dense over the kept axes. Sums run in ascending index order with one accumulator an output
-// element (vectorised over lanes in a fixed way), whatever the thread count.
+// dense over the kept axes. Sums run in a fixed order that depends on the number of terms
+// alone.
 WHENCE_KERNEL(reduce_sum, const real* x, const std::array<int64_t, 5>& size,
               const std::array<bool, 5>& kept, real scale, real* y);
 

@@ -12,8 +12,8 @@ WHENCE_KERNEL(layer_norm, const real* x, const real* weight, const real* bias, r
 // dx for the above; statistics are recomputed from x. dx may be dy.
 WHENCE_KERNEL(layer_norm_bwd, const real* x, const real* weight, const real* dy, real eps,
               int64_t rows, int64_t cols, real* dx);
-// dweight = sum_rows dy * normalised(x), rows added in ascending order. (The bias's gradient is a
-// plain reduce_sum of dy.)
+// dweight = sum_rows dy * normalised(x), rows added in a fixed order that depends on their
+// number alone. (The bias's gradient is a plain reduce_sum of dy.)
 WHENCE_KERNEL(layer_norm_bwd_weight, const real* x, const real* dy, real eps, int64_t rows,
               int64_t cols, real* dweight);
 

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "kernels/axes.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vec_math.h"
 
@@ -54,26 +55,6 @@ struct Pair {
     });
   }
 };
-
-// Drops axes of size 1 and merges neighbours that all operands step through as one.
-Broadcast merged(const Broadcast& in) {
-  Broadcast out;
-  int last = 5;  // axes [last, 5) of `out` are in use
-  for (int i = 4; i >= 0; --i) {
-    const auto u = size_t(i);
-    if (in.size[u] == 1) continue;
-    const auto w = size_t(last);
-    if (last < 5 && in.a[u] == out.a[w] * out.size[w] && in.b[u] == out.b[w] * out.size[w]) {
-      out.size[w] *= in.size[u];
-      continue;
-    }
-    --last;
-    out.size[size_t(last)] = in.size[u];
-    out.a[size_t(last)] = in.a[u];
-    out.b[size_t(last)] = in.b[u];
-  }
-  return out;
-}
 
 template <Binary f>
 void binary_of(const Stream& s, const real* a, const real* b, const Broadcast& space, real* y) {

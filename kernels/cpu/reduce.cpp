@@ -5,82 +5,20 @@
 // summed: lane l of one vector adds elements l, l + lanes, ... of every run in ascending order, and
 // the lanes are added at the end. Output elements go to threads. Reads x once; bound by memory.
 #include <array>
-#include <vector>
 
+#include "kernels/axes.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vec.h"
-#include "kernels/elementwise.h"
 
 namespace whence::k {
 namespace {
 
 using namespace cpu;
 
-struct Axes {
-  int count = 0;
-  std::array<int64_t, 5> size{}, step{};
-  void push(int64_t n, int64_t by) {
-    size[size_t(count)] = n;
-    step[size_t(count)] = by;
-    ++count;
-  }
-  int64_t total() const {
-    int64_t n = 1;
-    for (int i = 0; i < count; ++i) n *= size[size_t(i)];
-    return n;
-  }
-  // Offset of the index `i` counted row-major over these axes.
-  int64_t offset(int64_t i) const {
-    int64_t at = 0;
-    for (int axis = count - 1; axis >= 0; --axis) {
-      at += i % size[size_t(axis)] * step[size_t(axis)];
-      i /= size[size_t(axis)];
-    }
-    return at;
-  }
-};
-
-// The axes by kind, outermost first, and the innermost one, which is dense.
-struct Layout {
-  Axes kept, summed;
-  int64_t inner = 1;
-  bool inner_kept = true;
-};
-
-Layout layout_of(const std::array<int64_t, 5>& size, const std::array<bool, 5>& kept) {
-  std::array<int64_t, 5> merged_size{};
-  std::array<bool, 5> merged_kept{};
-  int count = 0;
-  for (size_t i = 0; i < 5; ++i) {
-    if (size[i] == 1) continue;
-    if (count > 0 && merged_kept[size_t(count - 1)] == kept[i]) {
-      merged_size[size_t(count - 1)] *= size[i];
-    } else {
-      merged_size[size_t(count)] = size[i];
-      merged_kept[size_t(count)] = kept[i];
-      ++count;
-    }
-  }
-  Layout out;
-  if (count == 0) return out;
-  out.inner = merged_size[size_t(count - 1)];
-  out.inner_kept = merged_kept[size_t(count - 1)];
-  std::array<int64_t, 5> step{};
-  int64_t below = out.inner;
-  for (int i = count - 2; i >= 0; --i) {
-    step[size_t(i)] = below;
-    below *= merged_size[size_t(i)];
-  }
-  for (int i = 0; i + 1 < count; ++i) {
-    (merged_kept[size_t(i)] ? out.kept : out.summed).push(merged_size[size_t(i)], step[size_t(i)]);
-  }
-  return out;
-}
-
 // y[0, vecs * lanes) = scale * sum of the rows of x at the offsets of `summed`: one accumulator a
 // vector, so that a row's part is read in one go.
 template <int vecs>
-void sum_columns(const real* x, const Axes& summed, int64_t rows, real scale, real* y) {
+void sum_columns(const real* x, const AxisPair& summed, int64_t rows, real scale, real* y) {
   Vec sum[vecs] = {};
   for (int64_t r = 0; r < rows; ++r) {
     const real* at = x + (summed.count == 1 ? r * summed.step[0] : summed.offset(r));
@@ -89,7 +27,7 @@ void sum_columns(const real* x, const Axes& summed, int64_t rows, real scale, re
   for (int v = 0; v < vecs; ++v) store(y + v * lanes, sum[v] * splat(scale));
 }
 
-void sum_rows(const real* x, const Axes& summed, real scale, int64_t width, real* y) {
+void sum_rows(const real* x, const AxisPair& summed, real scale, int64_t width, real* y) {
   const int64_t rows = summed.total();
   int64_t i = 0;
   for (; i + 8 * lanes <= width; i += 8 * lanes) sum_columns<8>(x + i, summed, rows, scale, y + i);
@@ -100,7 +38,7 @@ void sum_rows(const real* x, const Axes& summed, real scale, int64_t width, real
   store(y + i, sum * splat(scale), width - i);
 }
 
-real sum_runs(const real* x, const Axes& summed, real scale, int64_t run) {
+real sum_runs(const real* x, const AxisPair& summed, real scale, int64_t run) {
   const int64_t runs = summed.total();
   Vec sum{};
   for (int64_t r = 0; r < runs; ++r) {
@@ -114,7 +52,7 @@ real sum_runs(const real* x, const Axes& summed, real scale, int64_t run) {
 
 void reduce_sum(Stream& s, const real* x, const std::array<int64_t, 5>& size,
                 const std::array<bool, 5>& kept, real scale, real* y) {
-  const Layout l = layout_of(size, kept);
+  const SumLayout l = sum_layout(size, kept);
   const int64_t outputs = l.kept.total(), terms = l.summed.total();
   if (!l.inner_kept) {
     parallel_ranges(s, outputs, row_grain(terms * l.inner), [&](int64_t begin, int64_t end) {

@@ -1,7 +1,6 @@
 // Elementary functions on vectors of floats: range reduction and a polynomial, error below 2 units
-// in the last place for exp, tanh, log and the turns and below 6 for the normal distribution,
-// relative to its tail. The double build, which verifies formulas, calls the standard library lane
-// by lane.
+// in the last place for exp and tanh and below 6 for the normal distribution, relative to its tail.
+// The double build, which verifies formulas, calls the standard library lane by lane.
 //
 // The coefficients interpolate at Chebyshev nodes, computed with 40 digits and rounded to float;
 // the relative error of each approximation, rounding aside, stands beside it.
@@ -25,15 +24,6 @@ inline Vec exp(Vec x) {
 }
 inline Vec tanh(Vec x) {
   return each_lane(x, [](real v) { return std::tanh(v); });
-}
-inline Vec log(Vec x) {
-  return each_lane(x, [](real v) { return std::log(v); });
-}
-inline Vec sin_quarter(Vec x) {
-  return each_lane(x, [](real v) { return std::sin(v * 1.57079632679489661923); });
-}
-inline Vec cos_quarter(Vec x) {
-  return each_lane(x, [](real v) { return std::cos(v * 1.57079632679489661923); });
 }
 inline k::Normal<Vec> normal(Vec x) {
   k::Normal<Vec> n;
@@ -92,32 +82,6 @@ inline Vec tanh(Vec x) {
   const Vec large = splat(1) - splat(2) / (exp(size + size) + splat(1));
   const Bits sign = bits(x) & bits(splat(-0.0f));
   return from_bits(bits(size < splat(0.6f) ? small : large) | sign);
-}
-
-// x = 2^n (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); log(1 + f) to 2e-8. x positive and normal.
-inline Vec log(Vec x) {
-  const Bits root_half = bits(splat(0.70710678118654752f));
-  const Bits power = (bits(x) - root_half) >> 23;
-  const Vec f = from_bits(bits(x) - (power << 23)) - splat(1);
-  const Vec n = __builtin_convertvector(power, Vec);
-  const Vec cube = f * f * f;
-  const Vec tail =
-      cube * polynomial(f, 0.3333333134651f, -0.2500030696392f, 0.2000104486942f, -0.1664128154516f,
-                        0.1421449631453f, -0.1299818307161f, 0.1262231916189f, -0.0790274366736f);
-  const Vec rest = fma(n, splat(1.42860682030941723e-6f), fma(splat(-0.5f) * f, f, tail));
-  return fma(n, splat(0.693145751953125f), f + rest);
-}
-
-// sin(pi/2 x) to 3.6e-8 and cos(pi/2 x) to 1.3e-8, |x| <= 1/2.
-inline Vec sin_quarter(Vec x) {
-  return x * polynomial(x * x, 1.5707963705063f, -0.6459634900093f, 0.0796802192926f,
-                        -0.0046021491289f);
-}
-inline Vec cos_quarter(Vec x) {
-  const Vec z = x * x;
-  return fma(
-      z, polynomial(z, -1.2337005138397f, 0.2536694109440f, -0.0208615288138f, 0.0009067399078f),
-      splat(1));
 }
 
 // With t = |x|, exp(t^2/2) Phi(-t) = g(u) / (t + 4), u = (t - 4) / (t + 4), g to 3e-8. The upper 12

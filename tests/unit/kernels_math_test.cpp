@@ -58,27 +58,6 @@ TEST(KernelsMath, tanh_is_within_two_units) {
   EXPECT_TRUE(std::signbit(f(cpu::splat(real(-0.0)))[0]));
 }
 
-TEST(KernelsMath, log_is_within_two_units) {
-  const auto f = [](Vec x) { return cpu::log(x); };
-  const auto exact = [](double x) { return std::log(x); };
-  EXPECT_LE(worst(0.5, 2, f, exact), 2);
-  EXPECT_LE(worst(1e-7, 1, f, exact), 2);
-  EXPECT_LE(worst(1 - 1e-4, 1, f, exact), 2);
-  EXPECT_LE(worst(1, 1e6, f, exact), 2);
-}
-
-TEST(KernelsMath, quarter_turns_are_within_two_units) {
-  const double quarter = std::acos(-1.0) / 2;
-  EXPECT_LE(worst(
-                -0.5, 0.5, [](Vec x) { return cpu::sin_quarter(x); },
-                [=](double x) { return std::sin(quarter * x); }),
-            2);
-  EXPECT_LE(worst(
-                -0.5, 0.5, [](Vec x) { return cpu::cos_quarter(x); },
-                [=](double x) { return std::cos(quarter * x); }),
-            2);
-}
-
 TEST(KernelsMath, normal_distribution_is_relatively_exact_in_the_tail) {
   const auto below = [](Vec x) { return cpu::normal(x).below; };
   const auto density = [](Vec x) { return cpu::normal(x).density; };
@@ -86,7 +65,7 @@ TEST(KernelsMath, normal_distribution_is_relatively_exact_in_the_tail) {
   const auto exact_density = [](double x) {
     return std::exp(-0.5 * x * x) / std::sqrt(2 * std::acos(-1.0));
   };
-  // The double build takes the rounding of x^2/2, which grows with it, from the standard library.
+  // In the double build the expected value takes a rounded argument, whose square amplifies it.
   const double slack = sizeof(real) == 4 ? 0 : 3;
   for (const double top : {1.0, 4.0, 13.0, 20.0}) {
     EXPECT_LE(worst(-top, top, below, exact_below), 6 + slack * top * top);
