@@ -44,7 +44,7 @@ struct Slope {  // dy[i] f'(x[i])
 struct Affine {  // factor x[i] + shift
   const real* x;
   real factor, shift;
-  __device__ real operator()(int64_t i) const { return fma(x[i], factor, shift); }
+  __device__ real operator()(int64_t i) const { return std::fma(x[i], factor, shift); }
 };
 
 // f(a, b) where both operands step evenly through memory; a step of 0 broadcasts.

@@ -23,6 +23,14 @@
 #define WHENCE_GPU simt
 #endif
 
+// Before a loop: how often the device's compiler repeats its body.
+#ifdef __CUDACC__
+#define WHENCE_PRAGMA(text) _Pragma(#text)
+#define WHENCE_UNROLL(n) WHENCE_PRAGMA(unroll n)
+#else
+#define WHENCE_UNROLL(n)
+#endif
+
 namespace whence {
 namespace gpu = WHENCE_GPU;
 }

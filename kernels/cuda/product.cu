@@ -4,6 +4,8 @@
 // along k (tile.cuh). A block computes a tile of c; the blocks of one strip of rows are neighbours,
 // so that the strip stays in L2. Bytes: a once for each 32 to 128 columns, b once for each 32 to
 // 128 rows, c once. Bound by the FMA units, for few rows by reading b.
+#include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/tensor_product.cuh"
 #include "kernels/cuda/tile.cuh"
 #include "kernels/product.h"
 
@@ -32,41 +34,8 @@ __global__ void pack_kernel(const real* b, int64_t n, int64_t k, int64_t stride_
     if (row + l < n && col + lane < k) packed[(row + l) * k + col + lane] = square[l][lane];
 }
 
-__device__ real activate(Unary f, real x) {
-  switch (f) {
-    case Unary::identity:
-      break;
-    case Unary::relu:
-      return unary_value<Unary::relu>(x);
-    case Unary::gelu:
-      return unary_value<Unary::gelu>(x);
-    case Unary::gelu_tanh:
-      return unary_value<Unary::gelu_tanh>(x);
-    case Unary::gelu_quick:
-      return unary_value<Unary::gelu_quick>(x);
-    case Unary::tanh:
-      return unary_value<Unary::tanh>(x);
-  }
-  return x;
-}
-
 struct Adjacent {
   __device__ int64_t operator()(int64_t i) const { return i; }
-};
-
-// c = activation(sum + bias) + residual, from the tile's first element on. The residual may be c:
-// an element is read by the thread that writes it, before it does.
-struct Finish {
-  Epilogue e;
-  real* c;
-  int64_t c_stride, row, col;
-  __device__ void operator()(int i, int j, real x) const {
-    if (e.bias) x += e.bias[col + j];
-    x = activate(e.activation, x);
-    const int64_t at = (row + i) * c_stride + col + j;
-    if (e.residual) x += e.residual[at];
-    c[at] = x;
-  }
 };
 
 template <class T>
@@ -93,6 +62,7 @@ __global__ void __launch_bounds__(T::threads, T::resident)
 void pack(gpu::Stream& s, const real* b, int64_t n, int64_t k, int64_t stride_n, int64_t stride_k,
           real* packed) {
   if (n <= 0 || k <= 0) return;
+  if (on_tensor_cores(s.precision, k)) return tensor_pack(s, b, n, k, stride_n, stride_k, packed);
   gpu::launch(s,
               {gpu::pieces<int64_t>(n, pack_side) * gpu::pieces<int64_t>(k, pack_side),
                pack_side * pack_lines},
@@ -102,6 +72,8 @@ void pack(gpu::Stream& s, const real* b, int64_t n, int64_t k, int64_t stride_n,
 void product(gpu::Stream& s, const real* a, int64_t a_stride, const real* packed, int64_t m,
              int64_t n, int64_t k, const Epilogue& epilogue, real* c, int64_t c_stride) {
   if (m <= 0 || n <= 0) return;
+  if (on_tensor_cores(s.precision, k))
+    return tensor_product(s, a, a_stride, packed, m, n, k, epilogue, c, c_stride);
   with_tile(1, m, n, [&](auto tile) {
     using T = decltype(tile);
     gpu::launch(s,

@@ -54,7 +54,7 @@ __global__ void layer_norm_kernel(const real* x, const real* weight, const real*
   const real* in = x + row * cols;
   const Statistics t = statistics(in, eps, cols);
   for (int64_t c = first_col(); c < cols; c += gpu::warp_size)
-    y[row * cols + c] = fma((in[c] - t.mean) * t.rstd, weight[c], bias[c]);
+    y[row * cols + c] = std::fma((in[c] - t.mean) * t.rstd, weight[c], bias[c]);
 }
 
 struct ScaledCotangent {  // g = dy weight
@@ -81,7 +81,7 @@ __global__ void layer_norm_bwd_kernel(const real* x, const real* weight, const r
   // dx may be dy: a lane reads each element before it writes it, and the sums are complete.
   for (int64_t c = first_col(); c < cols; c += gpu::warp_size) {
     const real h = (in[c] - t.mean) * t.rstd;
-    dx[row * cols + c] = t.rstd * fma(h, -mean_gh, g(c) - mean_g);
+    dx[row * cols + c] = t.rstd * std::fma(h, -mean_gh, g(c) - mean_g);
   }
 }
 
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(threads)
   const int64_t end = c < cols ? std::min((k + 1) * chunk, rows) : 0;
   real sum = 0;
   for (int64_t r = k * chunk + row; r < end; r += down)
-    sum = fma(dy[r * cols + c], (x[r * cols + c] - all[r].mean) * all[r].rstd, sum);
+    sum = std::fma(dy[r * cols + c], (x[r * cols + c] - all[r].mean) * all[r].rstd, sum);
   WHENCE_SHARED(real, sums, [down][across]);
   sums[row][col] = sum;
   __syncthreads();
@@ -175,7 +175,7 @@ __global__ void log_softmax_bwd_kernel(const real* y, const real* dy, int64_t ro
   if (row >= rows) return;
   const real sum = row_sum(cols, At{dy + row * cols});
   for (int64_t c = first_col(); c < cols; c += gpu::warp_size)
-    dx[row * cols + c] = fma(std::exp(y[row * cols + c]), -sum, dy[row * cols + c]);
+    dx[row * cols + c] = std::fma(std::exp(y[row * cols + c]), -sum, dy[row * cols + c]);
 }
 
 int64_t blocks(int64_t rows, int64_t cols) {

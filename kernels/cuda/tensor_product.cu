@@ -156,9 +156,7 @@ __global__ void __launch_bounds__(W::threads)
   const Finish store{epilogue, c, c_stride, row, col};
   const int lane = int(threadIdx.x) % 32;
   constexpr int elements = W::row_blocks * 4;
-#ifdef __CUDACC__
-#pragma unroll 1
-#endif
+  WHENCE_UNROLL(1)
   for (int e = 0; e < elements; ++e) {
     const int r = W::first_row() + e / 4 * 16 + lane / 4 + e / 2 % 2 * 8;
     for (int j = 0; j < W::col_blocks; ++j) {

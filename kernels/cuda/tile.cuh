@@ -20,14 +20,6 @@
 
 #include "kernels/cuda/gpu.cuh"
 
-// Before a loop: how often the device's compiler repeats its body.
-#ifdef __CUDACC__
-#define WHENCE_PRAGMA(text) _Pragma(#text)
-#define WHENCE_UNROLL(n) WHENCE_PRAGMA(unroll n)
-#else
-#define WHENCE_UNROLL(n)
-#endif
-
 namespace whence::k {
 // Kernel files are linked into one program twice, for the device and for its emulation.
 namespace {

@@ -119,8 +119,54 @@ TEST_P(OnDevice, plans_on_two_threads_do_not_meet) {
       expect_same_bits(result[i][0].attribution, want[i][0].attribution);
 }
 
+TEST_P(OnDevice, precision_rounds_the_factors_of_products_and_nothing_else) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  if (sizeof(real) != sizeof(float)) GTEST_SKIP() << "double precision has no tensor cores";
+  Graph g;
+  const Value x = g.input("x", Type{{3, 2, 40}}), w = g.weight("w", {24, 40});
+  const Value y = linear(x, w), z = softmax(y);
+  Weights weights;
+  weights.tensors["w"] = random_tensor({24, 40}, 3);
+  const auto run = [&](Precision precision) {
+    Plan plan({y, z}, {{}, 1, false, on, precision});
+    plan.bind(weights);
+    plan.set(x, random_tensor({3, 2, 40}, 4));
+    plan.forward();
+    return std::pair(plan.get(y), plan.get(z));
+  };
+  const auto exact = run(Precision::f32), again = run(Precision::f32);
+  expect_same_bits(exact.first, again.first);
+  // Factors are off by at most 2^-12 and 2^-9 of themselves; signs are mixed, 40 terms a sum.
+  for (const auto& [precision, bound] :
+       {std::pair(Precision::tf32, 1e-3), std::pair(Precision::bf16, 1e-2)}) {
+    const auto rounded = run(precision);
+    expect_near(rounded.first, exact.first, bound);
+    EXPECT_NE(rounded.first.reals()[0], exact.first.reals()[0]);
+    Graph alone;
+    const Value in = alone.input("in", y.type());
+    const Value out = softmax(in);
+    Plan plan({out}, {{}, 1, false, on, precision});
+    plan.set(in, rounded.first);
+    plan.forward();
+    expect_same_bits(plan.get(out), rounded.second);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Each, OnDevice, testing::ValuesIn(names()),
                          [](const auto& p) { return p.param; });
+
+TEST(DeviceNames, the_cpu_refuses_rounded_products) {
+  Graph g;
+  const Value y = relu(g.input("x", Type{{2, 3}}));
+  try {
+    Plan plan({y}, {{}, 1, false, {}, Precision::bf16});
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "precision bf16: the cpu computes in f32");
+  }
+  EXPECT_THROW(precision("f16"), Error);
+  EXPECT_EQ(precision("tf32"), Precision::tf32);
+}
 
 TEST(DeviceNames, are_parsed_and_refused) {
   EXPECT_EQ(device("cpu"), Device{});
