@@ -66,7 +66,8 @@ Explainer::~Explainer() = default;
 
 // The plans of a request for so many items; the most recent few are kept.
 static std::string key_of(const Request& request, int64_t items) {
-  std::string key = fmt::format("{} {}", request.method, items);
+  std::string key = fmt::format("{} {} {} {}", request.method, items, request.targets.size(),
+                                request.draws ? "draws" : "");
   for (const auto& [name, value] : request.options) key += fmt::format("\n{}={}", name, value);
   return key;
 }

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "explain/method.h"
+#include "explain/points.h"
 #include "explain/quadrature.h"
 #include "io/npy.h"
 #include "kernels/random.h"
@@ -29,16 +29,16 @@ class IntegratedGradients final : public Method {
         loops_(job, score_kind(job.options)),
         clean_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items,
                             [](Scored&) { return Values{}; })),
-        step_(chunked_pass(job.model, job.settings, score_kind(job.options),
-                           job.items * trials_ * int64_t(rule_.alpha.size()),
-                           [](Scored& s) { return s.gradient_by({s.image}); })) {
+        points_(job, score_kind(job.options),
+                baselines_ == "zero" ? Points::Other::none : Points::Other::given,
+                int64_t(rule_.alpha.size()), [](Scored& s) { return s.gradient_by({s.image}); }) {
     if (baselines_ != "zero" && baselines_ != "random") load_baseline();
   }
 
-  std::vector<const Pass*> passes() const override { return {&clean_, &step_}; }
+  std::vector<const Pass*> passes() const override { return {&clean_, &points_.pass()}; }
 
   std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
-    const int64_t items = inputs.shape()[0], steps = int64_t(rule_.alpha.size());
+    const int64_t items = inputs.shape()[0];
     const size_t n = size_t(model_.input.count());
     const auto clean = loops_.items(clean_, inputs, request.targets, nullptr, nullptr);
     const size_t targets = request.targets.size();
@@ -54,27 +54,19 @@ class IntegratedGradients final : public Method {
         for (size_t t = 0; t < targets; ++t)
           start_score[size_t(i)][t] +=
               loops_.score(starts.logits[size_t(i)], clean.chosen[size_t(i)][t]) / double(trials_);
-      std::vector<std::vector<Tensor>> integral(static_cast<size_t>(items));
-      for (auto& of_item : integral)
-        for (size_t t = 0; t < targets; ++t) of_item.emplace_back(Type{model_.input});
-      loops_.points(
-          step_, items, steps, clean,
-          [&](int64_t item, int64_t step, std::span<real> row) {
-            const real to = real(rule_.alpha[size_t(step)]),
-                       from = real(1 - rule_.alpha[size_t(step)]);
-            const auto x = item_of(inputs, item), b0 = item_of(b, item);
-            for (size_t j = 0; j < n; ++j) row[j] = to * x[j] + from * b0[j];
+      const Tensor integral = points_.run(
+          inputs, request, clean, loops_,
+          [&](int64_t, int64_t step) {
+            const double alpha = rule_.alpha[size_t(step)];
+            return Point{real(alpha), real(1 - alpha), real(rule_.weight[size_t(step)])};
           },
-          [&](int64_t item, size_t t, int64_t step, int64_t row) {
-            const real w = real(rule_.weight[size_t(step)]);
-            const auto g = step_.wanted_row(0, row);
-            const auto sum = integral[size_t(item)][t].reals();
-            for (size_t j = 0; j < n; ++j) sum[j] += w * g[j];
-          });
+          [&](int64_t item, int64_t) {
+            return Points::Given{item_of(b, item), item};
+          })[0];
       for (int64_t i = 0; i < items; ++i)
         for (size_t t = 0; t < targets; ++t) {
           const auto x = item_of(inputs, i), b0 = item_of(b, i);
-          const auto g = integral[size_t(i)][t].reals();
+          const auto g = integral.reals().subspan((size_t(i) * targets + t) * n, n);
           const auto sum = sums[size_t(i)][t].reals();
           for (size_t j = 0; j < n; ++j)
             sum[j] += (multiply_ ? (x[j] - b0[j]) * g[j] : g[j]) / real(trials_);
@@ -144,7 +136,8 @@ class IntegratedGradients final : public Method {
   int64_t trials_;
   bool multiply_;
   Loops loops_;
-  Pass clean_, step_;
+  Pass clean_;
+  Points points_;
   Tensor baseline_;
 };
 

@@ -92,29 +92,6 @@ Clean Loops::items(Pass& pass, const Tensor& inputs, const std::vector<Target>& 
   return clean;
 }
 
-void Loops::points(Pass& pass, int64_t items, int64_t steps, const Clean& clean,
-                   const std::function<void(int64_t, int64_t, std::span<real>)>& fill,
-                   const std::function<void(int64_t, size_t, int64_t, int64_t)>& seed) const {
-  const int64_t total = items * steps;
-  const size_t targets = clean.chosen.empty() ? 0 : clean.chosen[0].size();
-  for (int64_t begin = 0; begin < total; begin += pass.rows()) {
-    const int64_t count = std::min(pass.rows(), total - begin);
-    const auto point = [&](int64_t r) { return begin + std::min(r, count - 1); };
-    for (int64_t r = 0; r < pass.rows(); ++r)
-      fill(point(r) / steps, point(r) % steps, pass.image_row(r));
-    pass.plan().forward();
-    for (size_t t = 0; t < targets; ++t) {
-      for (int64_t r = 0; r < pass.rows(); ++r) {
-        const Chosen c = clean.chosen[size_t(point(r) / steps)][t];
-        pass.select(r, c.of, c.against);
-      }
-      pass.plan().backward();
-      for (int64_t r = 0; r < count; ++r) seed(point(r) / steps, t, point(r) % steps, r);
-    }
-    advance(double(begin + count) / double(total));
-  }
-}
-
 Result Loops::result(const Clean& clean, int64_t item, size_t target) const {
   const Chosen c = clean.chosen[size_t(item)][target];
   const auto& logits = clean.logits[size_t(item)];

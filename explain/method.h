@@ -53,14 +53,6 @@ class Loops {
               const std::function<void(int64_t item, int64_t row)>& data,
               const std::function<void(int64_t item, size_t target, int64_t row)>& seed) const;
 
-  // `steps` points for every item: `fill` writes point `step` of an item into a row of the input;
-  // `seed` is called in ascending step order for every item and target, so sums do not depend on
-  // the chunk.
-  void points(Pass& pass, int64_t items, int64_t steps, const Clean& clean,
-              const std::function<void(int64_t item, int64_t step, std::span<real> row)>& fill,
-              const std::function<void(int64_t item, size_t target, int64_t step, int64_t row)>&
-                  seed) const;
-
   // A result with everything but its attribution.
   Result result(const Clean& clean, int64_t item, size_t target) const;
   // One for each map; maps[item][target].

@@ -7,7 +7,8 @@
 
 namespace whence {
 
-Scored::Scored(const Model& m, ScoreKind kind, int64_t rows) : model(m) {
+Scored::Scored(const Model& m, ScoreKind kind, int64_t rows, const ImageOf& image_of) : model(m) {
+  if (image_of) graph.name(image_of(graph, rows), "image");
   logits = m.build(graph, rows);
   image = graph.at("image");
   outputs = kind == ScoreKind::probability ? softmax(logits)
@@ -67,11 +68,11 @@ Values with_logits(Values wanted, Value logits) {
 }  // namespace
 
 Pass::Pass(const Model& model, ScoreKind kind, int64_t rows, const Explainer::Settings& settings,
-           const Wanted& wanted)
-    : scored_(std::make_unique<Scored>(model, kind, rows)),
+           const Wanted& wanted, const Scored::ImageOf& image_of)
+    : scored_(std::make_unique<Scored>(model, kind, rows, image_of)),
       wanted_(wanted(*scored_)),
       plan_(with_logits(wanted_, scored_->logits),
-            {{}, settings.threads, false, settings.device, settings.precision}) {}
+            {{}, settings.threads, false, settings.device, settings.precision, scored_->carried}) {}
 
 std::span<real> Pass::image_row(int64_t row) {
   const size_t n = size_t(scored_->image.shape().count() / rows());
@@ -113,14 +114,14 @@ size_t activation_budget(const Explainer::Settings& settings) {
 }
 
 Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
-                  int64_t total, const Pass::Wanted& wanted) {
+                  int64_t total, const Pass::Wanted& wanted, const Scored::ImageOf& image_of) {
   // Beyond a few samples a chunk has rows enough to fill the processor; more would only cost
   // memory.
   constexpr int64_t enough = 8;
   int64_t most = settings.chunk;
   if (most <= 0) {
     const size_t budget = activation_budget(settings);
-    const size_t one = Pass(model, kind, 1, settings, wanted).plan().bytes();
+    const size_t one = Pass(model, kind, 1, settings, wanted, image_of).plan().bytes();
     if (one > budget)
       fail(ErrorKind::memory, ErrorCode::no_memory,
            "one item needs {} bytes of activations, the budget is {}: raise it with --mem", one,
@@ -136,7 +137,7 @@ Pass chunked_pass(const Model& model, const Explainer::Settings& settings, Score
     }
   for (;;) {
     try {
-      Pass pass(model, kind, rows, settings, wanted);
+      Pass pass(model, kind, rows, settings, wanted, image_of);
       pass.plan().bind(model.weights);
       return pass;
     } catch (const Error& error) {

@@ -18,8 +18,11 @@ struct Scored {
   const Model& model;
   Graph graph;
   Value image, logits, outputs, selector;
+  std::vector<std::pair<Value, Value>> carried;  // Plan::Options::carried
 
-  Scored(const Model& m, ScoreKind kind, int64_t rows);
+  // Makes the image that the model sees; without one it is an input.
+  using ImageOf = std::function<Value(Graph&, int64_t rows)>;
+  Scored(const Model& m, ScoreKind kind, int64_t rows, const ImageOf& image_of = nullptr);
   int64_t rows() const { return image.shape()[0]; }
   int64_t tokens() const { return model.prefix_tokens + model.grid_height * model.grid_width; }
   Attention attention(int64_t block) const;
@@ -38,13 +41,14 @@ class Pass {
  public:
   using Wanted = std::function<Values(Scored&)>;
   Pass(const Model& model, ScoreKind kind, int64_t rows, const Explainer::Settings& settings,
-       const Wanted& wanted);
+       const Wanted& wanted, const Scored::ImageOf& image_of = nullptr);
   int64_t rows() const { return scored_->rows(); }
   Plan& plan() { return plan_; }
   const Plan& plan() const { return plan_; }
   std::span<real> image_row(int64_t row);
   void select(int64_t row, int64_t of, int64_t against);
   std::span<const real> logits_row(int64_t row) const;
+  std::span<const real> wanted(size_t i) const { return plan_.view(wanted_[i]); }
   // Row `row` of wanted value i.
   std::span<const real> wanted_row(size_t i, int64_t row) const;
   const Scored& scored() const { return *scored_; }
@@ -63,6 +67,7 @@ size_t activation_budget(const Explainer::Settings& settings);
 // A pass for `total` rows in chunks: as many rows at once as `settings` allow, and no more than
 // needed.
 Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
-                  int64_t total, const Pass::Wanted& wanted);
+                  int64_t total, const Pass::Wanted& wanted,
+                  const Scored::ImageOf& image_of = nullptr);
 
 }  // namespace whence

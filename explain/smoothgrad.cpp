@@ -3,8 +3,7 @@
 //   normal
 #include <algorithm>
 
-#include "explain/method.h"
-#include "kernels/random.h"
+#include "explain/points.h"
 #include "runtime/check.h"
 
 namespace whence {
@@ -19,37 +18,42 @@ class SmoothGrad final : public Method {
         loops_(job, score_kind(job.options)),
         clean_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items,
                             [](Scored&) { return Values{}; })),
-        step_(chunked_pass(job.model, job.settings, score_kind(job.options), job.items * samples_,
-                           [](Scored& s) { return s.gradient_by({s.image}); })) {}
+        points_(job, score_kind(job.options),
+                job.request.draws ? Points::Other::given : Points::Other::normal, samples_,
+                [](Scored& s) { return s.gradient_by({s.image}); }) {}
 
-  std::vector<const Pass*> passes() const override { return {&clean_, &step_}; }
+  std::vector<const Pass*> passes() const override { return {&clean_, &points_.pass()}; }
 
   std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
     const int64_t items = inputs.shape()[0];
     const size_t n = size_t(model_.input.count());
     if (request.draws) check_draws(request, items);
     const auto clean = loops_.items(clean_, inputs, request.targets, nullptr, nullptr);
-    std::vector<std::vector<Tensor>> sums(static_cast<size_t>(items));
-    for (auto& of_item : sums)
-      for (size_t t = 0; t < request.targets.size(); ++t) of_item.emplace_back(Type{model_.input});
-    loops_.points(
-        step_, items, samples_, clean,
-        [&](int64_t item, int64_t sample, std::span<real> row) {
-          fill(inputs, request, item, sample, row);
+    std::vector<real> sigma;
+    for (int64_t i = 0; i < items; ++i) {
+      const auto x = item_of(inputs, i);
+      const auto [low, high] = std::minmax_element(x.begin(), x.end());
+      sigma.push_back(real(noise_) * (*high - *low));
+    }
+    const Tensor sums = points_.run(
+        inputs, request, clean, loops_,
+        [&](int64_t item, int64_t) {
+          return Point{1, sigma[size_t(item)], 1};
         },
-        [&](int64_t item, size_t t, int64_t, int64_t row) {
-          const auto g = step_.wanted_row(0, row);
-          const auto sum = sums[size_t(item)][t].reals();
-          for (size_t j = 0; j < n; ++j) sum[j] += g[j];
-        });
-    std::vector<std::vector<Result>> results(sums.size());
-    for (size_t i = 0; i < sums.size(); ++i)
-      for (size_t t = 0; t < sums[i].size(); ++t) {
-        for (real& x : sums[i][t].reals()) x /= real(samples_);
-        results[i].push_back(loops_.result(clean, int64_t(i), t));
-        finish(results[i][t], std::move(sums[i][t]), "smoothgrad", int64_t(i));
+        [&](int64_t item, int64_t sample) {
+          const int64_t at = sample * request.draws.shape()[1] + request.first_item + item;
+          return Points::Given{request.draws.reals().subspan(size_t(at) * n, n), at};
+        })[0];
+    const size_t targets = request.targets.size();
+    std::vector<std::vector<Tensor>> maps(static_cast<size_t>(items));
+    for (size_t i = 0; i < maps.size(); ++i)
+      for (size_t t = 0; t < targets; ++t) {
+        const auto sum = sums.reals().subspan((i * targets + t) * n, n);
+        maps[i].emplace_back(Type{model_.input});
+        std::ranges::transform(sum, maps[i].back().reals().begin(),
+                               [&](real x) { return x / real(samples_); });
       }
-    return results;
+    return loops_.results(clean, std::move(maps), "smoothgrad");
   }
 
  private:
@@ -61,30 +65,12 @@ class SmoothGrad final : public Method {
                  samples_, model_.input[0], model_.input[1], model_.input[2]);
   }
 
-  void fill(const Tensor& inputs, const Request& request, int64_t item, int64_t sample,
-            std::span<real> row) const {
-    const auto x = item_of(inputs, item);
-    const auto [low, high] = std::minmax_element(x.begin(), x.end());
-    const double sigma = double(real(real(noise_) * (*high - *low)));
-    const size_t n = x.size();
-    if (request.draws) {
-      const int64_t at = sample * request.draws.shape()[1] + request.first_item + item;
-      const auto z = request.draws.reals().subspan(size_t(at) * n, n);
-      std::copy(z.begin(), z.end(), row.begin());
-    } else {
-      cpu::Stream one_thread;
-      k::random_normal(one_thread,
-                       {request.seed, request.first_item + uint32_t(item), uint32_t(sample)},
-                       int64_t(n), row.data());
-    }
-    for (size_t j = 0; j < n; ++j) row[j] = x[j] + real(sigma * double(row[j]));
-  }
-
   const Model& model_;
   double noise_;
   int64_t samples_;
   Loops loops_;
-  Pass clean_, step_;
+  Pass clean_;
+  Points points_;
 };
 
 }  // namespace

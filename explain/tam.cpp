@@ -8,7 +8,7 @@
 // not depend on n.
 #include <algorithm>
 
-#include "explain/method.h"
+#include "explain/points.h"
 #include "explain/quadrature.h"
 
 namespace whence {
@@ -25,21 +25,20 @@ class Tam final : public Method {
         loops_(job, score_kind(job.options)),
         states_(chunked_pass(job.model, job.settings, score_kind(job.options), job.items,
                              [&](Scored& s) { return states(s); })),
-        step_(chunked_pass(job.model, job.settings, score_kind(job.options), job.items * points(),
-                           [&](Scored& s) {
-                             const Attention last = s.attention(model_.blocks - 1);
-                             const Value dcontext = s.gradient_by({last.context})[0];
-                             Values rows;
-                             for (int64_t token : s.readout_tokens("tam"))
-                               rows.push_back(attention_gradient_row(last, dcontext, token));
-                             return rows;
-                           })) {}
+        points_(job, score_kind(job.options), Points::Other::none, points(), [&](Scored& s) {
+          const Attention last = s.attention(model_.blocks - 1);
+          const Value dcontext = s.gradient_by({last.context})[0];
+          Values rows;
+          for (int64_t token : s.readout_tokens("tam"))
+            rows.push_back(attention_gradient_row(last, dcontext, token));
+          return rows;
+        }) {}
 
-  std::vector<const Pass*> passes() const override { return {&states_, &step_}; }
+  std::vector<const Pass*> passes() const override { return {&states_, &points_.pass()}; }
 
   std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
     const size_t items = size_t(inputs.shape()[0]), targets = request.targets.size();
-    const size_t readouts = step_.scored().readout_tokens("tam").size();
+    const size_t readouts = points_.pass().scored().readout_tokens("tam").size();
     const Quadrature path = quadrature("endpoint_mean", int(steps_));
     std::vector<std::vector<std::vector<real>>> state(items,
                                                       std::vector<std::vector<real>>(readouts));
@@ -52,31 +51,17 @@ class Tam final : public Method {
           }
         },
         nullptr);
-    // gradient[item][target][readout]: the sum over steps of the last block's row, [H, S]
-    std::vector<std::vector<std::vector<std::vector<real>>>> gradient(
-        items, std::vector<std::vector<std::vector<real>>>(
-                   targets, std::vector<std::vector<real>>(readouts)));
-    loops_.points(
-        step_, int64_t(items), points(), clean,
-        [&](int64_t item, int64_t step, std::span<real> row) {
-          const real alpha = with_integral_ ? real(path.alpha[size_t(step)]) : real(1);
-          const auto x = item_of(inputs, item);
-          std::transform(x.begin(), x.end(), row.begin(), [alpha](real v) { return alpha * v; });
-        },
-        [&](int64_t item, size_t t, int64_t, int64_t row) {
-          for (size_t c = 0; c < readouts; ++c) {
-            const auto g = step_.wanted_row(c, row);
-            auto& sum = gradient[size_t(item)][t][c];
-            sum.resize(g.size(), 0);
-            for (size_t j = 0; j < g.size(); ++j) sum[j] += g[j];
-          }
+    // of each readout token: the sum over steps of the last block's row, [items * targets, H, S]
+    const std::vector<Tensor> gradients =
+        points_.run(inputs, request, clean, loops_, [&](int64_t, int64_t step) {
+          return Point{with_integral_ ? real(path.alpha[size_t(step)]) : real(1), 0, 1};
         });
     std::vector<std::vector<Result>> results(items);
     for (size_t i = 0; i < items; ++i)
       for (size_t t = 0; t < targets; ++t) {
         results[i].push_back(loops_.result(clean, int64_t(i), t));
-        finish(results[i][t], patch_map(model_, feedback(state[i], gradient[i][t])), "tam",
-               int64_t(i));
+        finish(results[i][t], patch_map(model_, feedback(state[i], gradients, i * targets + t)),
+               "tam", int64_t(i));
       }
     return results;
   }
@@ -98,15 +83,16 @@ class Tam final : public Method {
 
   // mean over readouts of state * mean over heads of max(0, mean gradient)
   std::vector<real> feedback(const std::vector<std::vector<real>>& states,
-                             const std::vector<std::vector<real>>& sums) const {
+                             const std::vector<Tensor>& gradients, size_t at) const {
     const size_t s = states[0].size();
     std::vector<double> e(s, 0);
     for (size_t c = 0; c < states.size(); ++c) {
-      const size_t heads = sums[c].size() / s;
+      const size_t heads = size_t(gradients[c].shape()[1]);
+      const auto sums = gradients[c].reals().subspan(at * heads * s, heads * s);
       for (size_t j = 0; j < s; ++j) {
         double w = 0;
         for (size_t h = 0; h < heads; ++h)
-          w += std::max(0.0, double(sums[c][h * s + j]) / double(points()));
+          w += std::max(0.0, double(sums[h * s + j]) / double(points()));
         e[j] += double(states[c][j]) * w / double(heads) / double(states.size());
       }
     }
@@ -117,7 +103,8 @@ class Tam final : public Method {
   int64_t start_, steps_;
   bool with_integral_, last_state_only_;
   Loops loops_;
-  Pass states_, step_;
+  Pass states_;
+  Points points_;
 };
 
 }  // namespace

@@ -29,6 +29,11 @@ WHENCE_KERNEL(binary, Binary f, const real* a, const real* b, const Broadcast& s
 WHENCE_KERNEL(reduce_sum, const real* x, const std::array<int64_t, 5>& size,
               const std::array<bool, 5>& kept, real scale, real* y);
 
+// state[slot[r], i] += weight[r] * x[r, i] for every row r of x [rows, count] in ascending order;
+// rows with a negative slot are left out.
+WHENCE_KERNEL(accumulate, const real* x, const real* weight, const int32_t* slot, int64_t rows,
+              int64_t count, real* state);
+
 // Copies `outer` blocks of `inner` adjacent elements; block i goes from src + i * src_step to
 // dst + i * dst_step.
 WHENCE_KERNEL(copy_blocks, const real* src, int64_t src_step, int64_t outer, int64_t inner,

@@ -160,6 +160,9 @@ WHENCE_HD inline NormalPair<T> normal_pair_of(typename Exact<T>::Integer radius_
 
 // y[i] = element i of the key's standard normal variates.
 WHENCE_KERNEL(random_normal, const RandomKey& key, int64_t count, real* y);
+// Row r of y [rows, count] is that of the key keys[4 r ..]: the low and the high half of the seed,
+// item, draw.
+WHENCE_KERNEL(random_normal_rows, const int32_t* keys, int64_t rows, int64_t count, real* y);
 // y[i] = element i of the key's uniform variates in [0, 1).
 WHENCE_KERNEL(random_uniform, const RandomKey& key, int64_t count, real* y);
 

@@ -37,7 +37,10 @@ class Builder {
   }
 
   Value embed() {
-    const Value image = g.input("image", Type{{b, c.channels, c.image_height, c.image_width}});
+    // A method may have put the image there, as points that it computes.
+    const Value image =
+        g.has("image") ? g.at("image")
+                       : g.input("image", Type{{b, c.channels, c.image_height, c.image_width}});
     auto s = g.scope("embed");
     Value x = g.name(dense("patch", patchify(image, c.patch), c.width, c.patch_bias), "patches");
     const int64_t positions = c.position_skips_prefix ? x.shape()[1] : c.tokens();

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "runtime/plan_impl.h"
 #include "runtime/text.h"
@@ -60,6 +61,7 @@ Plan::Impl::Impl(const Values& keep, const Options& options) : asked(keep) {
   stream.set_precision(options.precision);
   place_key = fmt::format("{}/{}", to_string(options.device), to_string(options.precision));
   number_slots();
+  find_carried(options.carried);
   place_slots();
   memory = allocate(stream, arena_bytes);
   if (!stream.on_host()) make_mirrors();
@@ -72,6 +74,8 @@ void Plan::Impl::bind(const Weights& weights) {
   take_weights(weights);
   compute_weights(weights);
   drop_unread_weights();
+  for (auto& [s, mirror] : mirrors)
+    mirror.stale = mirror.stale || node(slots[size_t(s)].value.node).stage == Stage::weights;
   make_views();
   bound = true;
 }
@@ -138,6 +142,10 @@ void Plan::Impl::place_slots() {
         out.buffer = slots[size_t(source)].buffer;
         out.offset = slots[size_t(source)].offset + offset;
       };
+      if (const auto carry = carried.find(s); carry != carried.end()) {
+        share(carry->second, 0);
+        continue;
+      }
       const int64_t alias = o == 0 ? op.alias_offset(types) : -1;
       const int over = o == 0 ? op.may_overwrite() : -1;
       const auto buffer_of = [&](int operand) { return slots[size_t(operand)].buffer; };
@@ -167,12 +175,36 @@ void* Plan::Impl::address(const Slot& s) const {
   return static_cast<char*>(memory.get()) + buffers[size_t(s.buffer)].offset + s.offset;
 }
 
+void* Plan::Impl::host_address(int s) {
+  const auto at = mirrors.find(s);
+  if (at == mirrors.end()) return address(slots[size_t(s)]);
+  Mirror& mirror = at->second;
+  if (mirror.stale) {
+    copy_out(stream, mirror.host.data(), address(slots[size_t(s)]), mirror.host.type().bytes());
+    wait(stream);
+    mirror.stale = false;
+  }
+  return mirror.host.data();
+}
+
+void Plan::Impl::find_carried(const std::vector<std::pair<Value, Value>>& pairs) {
+  for (const auto& [input, value] : pairs) {
+    const auto from = program.inputs.find(input);
+    const int to = kept_slot(value), over = node(slots[size_t(to)].value.node).op->may_overwrite();
+    if (from == program.inputs.end() || over < 0 ||
+        node(slots[size_t(to)].value.node).in[size_t(over)] != from->second)
+      fail_usage("the value of a carried pair must be an op that may take over the input's memory");
+    carried[to] = slot(from->second);
+  }
+}
+
 void Plan::Impl::make_mirrors() {
   const auto mirror = [&](int s) {
     const Type type = slots[size_t(s)].value.type();
     const auto host = allocate_host(stream, type.bytes());
     std::memset(host.get(), 0, type.bytes());
-    mirrors[s] = Tensor(type, host);
+    mirrors[s].host = Tensor(type, host);
+    mirrors[s].changed = true;  // inputs start as zeros
   };
   for (const auto& [asked_for, input] : program.inputs)
     if (node(input.node).stage != Stage::weights) mirror(slot(input));
@@ -280,20 +312,18 @@ void Plan::Impl::run(Stage stage) {
   const DefaultRounding rounding;
   const int from = stage == Stage::data ? 0 : data_steps;
   const int to = stage == Stage::data ? data_steps : int(steps.size());
-  const auto queue = [&] {
-    for (auto& [s, mirror] : mirrors) {
-      const Node& nd = node(slots[size_t(s)].value.node);
-      if (!nd.op && nd.stage == stage)
-        copy_in(stream, address(slots[size_t(s)]), mirror.data(), mirror.type().bytes());
+  for (auto& [s, mirror] : mirrors) {
+    const Node& nd = node(slots[size_t(s)].value.node);
+    if (nd.op) {
+      mirror.stale = mirror.stale || nd.stage == stage;
+    } else if (nd.stage == stage && std::exchange(mirror.changed, false)) {
+      copy_in(stream, address(slots[size_t(s)]), mirror.host.data(), mirror.host.type().bytes());
     }
+  }
+  const auto queue = [&] {
     for (int i = from; i < to; ++i) {
       const Step& step = steps[size_t(i)];
       if (!step.alias) node(step.node).op->run(stream, step.in_views, step.out_views);
-    }
-    for (auto& [s, mirror] : mirrors) {
-      const Node& nd = node(slots[size_t(s)].value.node);
-      if (nd.op && (nd.stage == stage || nd.stage == Stage::weights))
-        copy_out(stream, mirror.data(), address(slots[size_t(s)]), mirror.type().bytes());
     }
   };
   if (stream.on_host()) return queue();
@@ -323,8 +353,9 @@ std::span<real> Plan::input(Value input) {
     fail_usage("'{}' is a weight: it is set by bind", impl_->node(it->second.node).name);
   const size_t count = size_t(s.value.shape().count());
   const auto mirror = impl_->mirrors.find(impl_->slot(it->second));
-  void* at = mirror == impl_->mirrors.end() ? impl_->address(s) : mirror->second.data();
-  return {static_cast<real*>(at), count};
+  if (mirror == impl_->mirrors.end()) return {static_cast<real*>(impl_->address(s)), count};
+  mirror->second.changed = true;
+  return {static_cast<real*>(mirror->second.host.data()), count};
 }
 
 void Plan::set(Value at, const Tensor& value) {
@@ -339,10 +370,8 @@ void Plan::backward() { impl_->run(Stage::seed); }
 
 std::span<const real> Plan::view(Value kept) const {
   const int index = impl_->kept_slot(kept);
-  const Slot& s = impl_->slots[size_t(index)];
-  const auto mirror = impl_->mirrors.find(index);
-  const void* at = mirror == impl_->mirrors.end() ? impl_->address(s) : mirror->second.data();
-  return {static_cast<const real*>(at), size_t(s.value.shape().count())};
+  return {static_cast<const real*>(impl_->host_address(index)),
+          size_t(impl_->slots[size_t(index)].value.shape().count())};
 }
 
 Tensor Plan::get(Value kept) const { return Tensor::of(kept.shape(), view(kept)); }

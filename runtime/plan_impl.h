@@ -60,7 +60,9 @@ struct Plan::Impl {
   void take_weights(const Weights& weights);
   void compute_weights(const Weights& weights);
   void drop_unread_weights();
+  void find_carried(const std::vector<std::pair<Value, Value>>& pairs);
   void make_mirrors();
+  void* host_address(int slot);  // for the caller to read
   void* address(const Slot& s) const;
 
   const Node& node(int n) const { return program.graph->node(n); }
@@ -87,7 +89,13 @@ struct Plan::Impl {
   std::vector<Lifetime> buffers;
   std::shared_ptr<void> memory;  // the arena
   // Host copies of inputs and kept values by slot, where the arena is a device's.
-  std::map<int, Tensor> mirrors;
+  struct Mirror {
+    Tensor host;
+    bool changed = false;  // by the caller: to be copied in before the next run
+    bool stale = false;    // the device has run since: to be copied out before it is read
+  };
+  std::map<int, Mirror> mirrors;
+  std::map<int, int> carried;  // slot of a value -> slot of the input whose memory it takes
   Recording data_work, seed_work;
   size_t arena_bytes = 0;
   bool bound = false;

@@ -68,6 +68,16 @@ Value mean(Value x, const std::vector<int>& axes);
 Value unit_row(Graph& graph, int64_t batch, int64_t size,
                int64_t index);  // [B, N] with ones in column `index`
 
+// --- sums and draws of a batch
+// --------------------------------------------------------------------- state + the rows of x [B,
+// ...] times weight [B], each added to row slot[b] of state [S, ...] in ascending order; rows whose
+// slot (i32 [B]) is negative are left out. Takes over the state's memory: with
+// Plan::Options::carried, sums grow from run to run.
+Value accumulate(Value state, Value x, Value weight, Value slot);
+// Standard normal variates of `shape` [B, ...]; row b is a function of keys[b] alone (i32 [B, 4]:
+// the low and the high half of the seed, item, draw; kernels/random.h).
+Value random_normal(Value keys, Shape shape);
+
 // --- images --------------------------------------------------------------------------------------
 // [B, C, H, W] -> [B, (H/P)(W/P), C*P*P]: patches row by row, elements as in a convolution weight.
 Value patchify(Value image, int64_t patch);

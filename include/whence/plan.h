@@ -20,6 +20,9 @@ class Plan {
     bool keep_rows_whole = false;  // do not restrict tails to the rows that are read
     Device device = {};
     Precision precision = Precision::f32;  // of the products; CPU plans refuse others
+    // Pairs of an input and a kept value whose op may take over that input's memory, and does: what
+    // a run leaves there is the input of the next. The input can still be set.
+    std::vector<std::pair<Value, Value>> carried = {};
   };
   explicit Plan(const Values& keep, Options options);
   explicit Plan(const Values& keep) : Plan(keep, Options{}) {}
@@ -31,11 +34,13 @@ class Plan {
   // `weights`. Throws keys or shape errors that list every problem.
   void bind(const Weights& weights);
   void set(Value input, const Tensor& value);  // copies; the type must match
-  std::span<real> input(Value input);          // its memory, to be filled in place
-  void forward();                              // runs the data stage
+  // Its memory, or what will be copied there: to be filled in place before the next run.
+  std::span<real> input(Value input);
+  void forward();   // runs the data stage
   void backward();  // runs the seed stage; may be repeated with another seed
-  std::span<const real> view(Value kept) const;  // valid until the plan next runs
-  Tensor get(Value kept) const;                  // a copy
+  // Valid until the plan next runs. On a device, the first view after a run copies the value.
+  std::span<const real> view(Value kept) const;
+  Tensor get(Value kept) const;  // a copy
 
   size_t bytes() const;          // of activations: one allocation on the device, made here
   size_t derived_bytes() const;  // of what the weights stage holds

@@ -127,4 +127,18 @@ void binary(Stream& s, Binary f, const real* a, const real* b, const Broadcast& 
   }
 }
 
+void accumulate(Stream& s, const real* x, const real* weight, const int32_t* slot, int64_t rows,
+                int64_t count, real* state) {
+  parallel_ranges(s, count, elements_per_thread, [&](int64_t begin, int64_t end) {
+    for (int64_t r = 0; r < rows; ++r) {
+      if (slot[r] < 0) continue;
+      const real* from = x + r * count + begin;
+      real* to = state + slot[r] * count + begin;
+      each_vec(end - begin, [&](int64_t i, auto n) {
+        store(to + i, load(to + i, n) + splat(weight[r]) * load(from + i, n), n);
+      });
+    }
+  });
+}
+
 }  // namespace whence::k

@@ -117,6 +117,13 @@ void random_normal(Stream& s, const RandomKey& key, int64_t count, real* y) {
   each_group(s, key, count, y, normal_group);
 }
 
+void random_normal_rows(Stream& s, const int32_t* keys, int64_t rows, int64_t count, real* y) {
+  for (int64_t r = 0; r < rows; ++r, keys += 4) {
+    const uint64_t seed = uint64_t{uint32_t(keys[1])} << 32 | uint32_t(keys[0]);
+    random_normal(s, {seed, uint32_t(keys[2]), uint32_t(keys[3])}, count, y + r * count);
+  }
+}
+
 void random_uniform(Stream& s, const RandomKey& key, int64_t count, real* y) {
   each_group(s, key, count, y, uniform_group);
 }

@@ -1,13 +1,12 @@
 // Attention with capture, in tiles of 64 queries x 64 keys (kernels/cuda/attention.cuh).
 //
-//   context_kernel   a block owns 64 queries of a head and up to 64 columns of their context. It
-//   goes
-//                    through the keys once; what was summed before a larger score came is scaled
-//                    down. Leaves the row statistics where a capture needs them.
-//   capture_kernel   a block owns 64 queries x 64 keys, of one head or of all heads in order. P
-//   from
-//                    the scores and the statistics: captured bits do not depend on what else is
-//                    asked for, and what is not captured never reaches memory.
+//   context_kernel   A block owns 64 queries of a head and up to 64 columns of their context. It
+//                    goes through the keys once; what was summed before a larger score came is
+//                    scaled down. Leaves the row statistics where a capture needs them.
+//   capture_kernel   A block owns 64 queries x 64 keys of one head, or of a run of heads that it
+//                    adds in order. P from the scores and the statistics: captured bits do not
+//                    depend on what else is asked for, and what is not captured never reaches
+//                    memory.
 //
 // Bytes: q and context once, k and v once for every 64 queries (from L2), and what is captured.
 // Bound by the FMA units: two products for the context, a third for captures.

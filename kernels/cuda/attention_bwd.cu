@@ -2,16 +2,15 @@
 // queries x 64 keys (kernels/cuda/attention.cuh). P is computed again from q and k, G from dcontext
 // and v, tile by tile; neither reaches memory unless it is asked for.
 //
-//   stats_kernel    a block owns 64 queries of a head and goes through the keys: what makes P of
+//   stats_kernel    A block owns 64 queries of a head and goes through the keys: what makes P of
 //                   scores and, for dq and dk, dot = rowsum(P * G).
-//   queries_kernel  a block owns 64 queries of a head: dq = sum over keys of scale dS k.
-//   keys_kernel     a block owns 64 keys of a head: dk, dv, and the head's part of the chain,
-//   summed
-//                   over queries. The queries fall into at most 8 parts, each of which has its own
-//                   sum of the chain, so that a chain asked for alone runs in parallel.
-//   chain_kernel    adds the parts and heads of the chain in order.
-//   maps_kernel     a block owns a tile of one head or of all heads in order: G, mean of G,
-//   relevance.
+//   queries_kernel  A block owns 64 queries of a head: dq = sum over keys of scale dS k.
+//   keys_kernel     A block owns 64 keys of a head: dk, dv, and the head's part of the chain, all
+//                   summed over queries. The queries fall into at most 8 parts, each with a sum of
+//                   the chain of its own, so that a chain asked for alone runs in parallel; the
+//                   parts and heads are added afterwards, in order.
+//   maps_kernel     A block owns 64 queries x 64 keys of one head, or of a run of heads that it
+//                   adds in order: G, mean of G, relevance.
 //
 // Sums have a fixed order and an owner, so there are no atomics, and a result's bits do not depend
 // on what else is asked for. Bytes: the operands once for every 64 rows of the other side (from L2)
@@ -28,7 +27,7 @@ using gpu::map_tile::threads;
 
 constexpr int64_t most_chain_parts = 8;
 
-// Which query tiles belong to part i of the chain: [i size, (i + 1) size).
+// Part i of the chain has the query tiles [i size, (i + 1) size).
 struct ChainParts {
   int64_t size, count;
   explicit ChainParts(int64_t query_tiles)
@@ -36,7 +35,7 @@ struct ChainParts {
         count(gpu::pieces(query_tiles, size)) {}
 };
 
-// What is left of the rows in device scratch: P's statistics, dot, the chain's parts.
+// What one kernel leaves in scratch for the next.
 struct Kept {
   RowStats* stats;  // [B, H, Q]
   real* dot;        // [B, H, Q]         rowsum(P * G), or null
@@ -139,7 +138,8 @@ struct KeyResults {
   const real* weights;  // chain_in
 };
 
-// The part of a head in chain_out that comes from a run of queries: columns summed over the block.
+// Part of a head's chain: `column` summed over the block. Barriers of `scores` lie between two
+// calls.
 __device__ void store_chain(const real (&column)[micro], int cols, real* to) {
   constexpr int warps = threads / gpu::warp_size;
   WHENCE_SHARED(real, partial, [warps][side]);
@@ -223,9 +223,8 @@ __global__ void __launch_bounds__(threads, 2)
       }
     }
     if (chain && (query + side >= end || (query + side) % run == 0)) {
-      store_chain(sums, cols,
-                  kept.chain +
-                      (item * parts.count + (chain_alone ? way : query / run)) * p.size.keys + key);
+      const int64_t part = item * parts.count + (chain_alone ? way : query / run);
+      store_chain(sums, cols, kept.chain + part * p.size.keys + key);
       for (real& sum : sums) sum = 0;
     }
   }
@@ -330,9 +329,9 @@ void attention_bwd(gpu::Stream& s, const real* q, const real* k, const real* v,
   const Scratch scratch(s, z, out, dot, parts, runs);
   const Kept& kept = scratch.kept;
   if (dot || out.dv || chain || out.relevance) {
-    const bool chain_alone = !dot && !out.dv && !out.relevance;
+    const bool only_chain = !dot && !out.dv && !out.relevance;
     gpu::launch(s, {p.items() * p.query_tiles(), threads, shared_bytes(3)}, stats_kernel, p,
-                chain_alone ? out.chain_in : nullptr, kept);
+                only_chain ? out.chain_in : nullptr, kept);
   }
   if (out.dq)
     gpu::launch(s, {p.items() * p.query_tiles() * p.chunks(), threads, shared_bytes(4)},

@@ -105,6 +105,16 @@ void with(Unary f, G&& g) {
   }
 }
 
+// A thread owns a column of the state and goes down the rows; slots that repeat meet in order.
+__global__ void __launch_bounds__(threads)
+    accumulate_kernel(const real* x, const real* weight, const int32_t* slot, int64_t rows,
+                      int64_t count, real* state) {
+  const int64_t i = int64_t(blockIdx.x) * threads + threadIdx.x;
+  if (i >= count) return;
+  for (int64_t r = 0; r < rows; ++r)
+    if (slot[r] >= 0) state[slot[r] * count + i] += weight[r] * x[r * count + i];
+}
+
 }  // namespace
 
 void unary(gpu::Stream& s, Unary f, const real* x, int64_t count, real* y) {
@@ -133,6 +143,13 @@ void binary(gpu::Stream& s, Binary f, const real* a, const real* b, const Broadc
     case Binary::first:
       return binary_of<Binary::first>(s, a, b, space, y);
   }
+}
+
+void accumulate(gpu::Stream& s, const real* x, const real* weight, const int32_t* slot,
+                int64_t rows, int64_t count, real* state) {
+  if (rows <= 0 || count <= 0) return;
+  gpu::launch(s, {gpu::pieces<int64_t>(count, threads), threads}, accumulate_kernel, x, weight,
+              slot, rows, count, state);
 }
 
 }  // namespace whence::k

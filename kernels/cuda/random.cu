@@ -44,6 +44,22 @@ __global__ void __launch_bounds__(threads)
 }
 
 template <class F>
+__global__ void __launch_bounds__(threads)
+    random_rows_kernel(F f, const int32_t* keys, int64_t count, real* y) {
+  const int64_t across = gpu::pieces<int64_t>(count, 4 * threads);
+  const int64_t row = int64_t(blockIdx.x) / across;
+  const uint64_t block = uint64_t(int64_t(blockIdx.x) % across) * threads + threadIdx.x;
+  const int64_t first = int64_t(block) * 4;
+  if (first >= count) return;
+  const int32_t* key = keys + 4 * row;
+  const Four four =
+      f(philox({uint32_t(block), uint32_t(block >> 32), uint32_t(key[3]), uint32_t(key[2])},
+               {uint32_t(key[0]), uint32_t(key[1])}));
+  for (int j = 0; j < 4; ++j)
+    if (first + j < count) y[row * count + first + j] = four.of[j];
+}
+
+template <class F>
 void each_block(gpu::Stream& s, const char* name, F f, const RandomKey& key, int64_t count,
                 real* y) {
   if (count <= 0) return;
@@ -55,6 +71,12 @@ void each_block(gpu::Stream& s, const char* name, F f, const RandomKey& key, int
 
 void random_normal(gpu::Stream& s, const RandomKey& key, int64_t count, real* y) {
   each_block(s, "random_normal", NormalOf{}, key, count, y);
+}
+
+void random_normal_rows(gpu::Stream& s, const int32_t* keys, int64_t rows, int64_t count, real* y) {
+  if (rows <= 0 || count <= 0) return;
+  gpu::launch(s, {rows * gpu::pieces<int64_t>(count, 4 * threads), threads},
+              random_rows_kernel<NormalOf>, NormalOf{}, keys, count, y);
 }
 
 void random_uniform(gpu::Stream& s, const RandomKey& key, int64_t count, real* y) {

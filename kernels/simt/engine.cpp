@@ -92,6 +92,8 @@ void Engine::set_up_block(Dim index) {
     l.copies.start_block();
   }
   scheduler_.start_block(unsigned(lanes_.size() / 32));
+  in_operation_.assign(lanes_.size() / 32, 0);
+  ended_.assign(lanes_.size() / 32, 0);
   done_ = at_barrier_ = 0;
   barriers_ = steps_ = 0;
   current = {{}, index, size, grid_->blocks};
@@ -153,6 +155,7 @@ void Engine::check_end() const {
 // Runs on the fiber of a lane that has returned; comes back to run another fresh lane on it.
 void Engine::finish_lane() {
   lane->state = Lane::done;
+  ended_[lane->index / 32] |= uint32_t{1} << lane->index % 32;
   scheduler_.set_ready(lane->index, false);
   ++done_;
   Lane* next = picked(scheduler_.pick());

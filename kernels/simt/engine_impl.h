@@ -23,6 +23,8 @@ struct Lane {
   Site site;  // where it waits, in which operation, with what
   const char* operation = "";
   uint32_t mask = 0;
+  uint32_t here = 0;      // of the first lane that came: those that have
+  Lane* first = nullptr;  // to come
   void* operand = nullptr;
   Fiber* fiber = nullptr;
   Copies copies;
@@ -92,6 +94,7 @@ class Engine {
     if (++steps_ > step_limit) never_ends(site);
   }
   [[noreturn]] void never_ends(Site site);
+  Lane* first_of(const char* name, Site site, uint32_t mask);
   void record(Site site);
   void drop_fibers() { free_.clear(), fibers_.clear(); }
   bool failed() const { return thrown_ || !error_.empty(); }
@@ -103,6 +106,7 @@ class Engine {
   void* data_ = nullptr;
   Scheduler scheduler_;
   std::vector<Lane> lanes_;
+  std::vector<uint32_t> in_operation_, ended_;  // lanes as bits, by warp
   size_t done_ = 0, at_barrier_ = 0;
   Site barrier_site_;  // where the first to come waits
   uint64_t barriers_ = 0, steps_ = 0;

@@ -1,5 +1,6 @@
 // Where lanes meet: barriers, warp operations, and what is said when they cannot.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "kernels/simt/engine_impl.h"
@@ -49,33 +50,48 @@ void Engine::warp_barrier(Site site, uint32_t mask) {
   acquire(&clocks_->depart[index]);
 }
 
+// The lane that came first to the operation that the running lane comes to; itself, perhaps.
+Lane* Engine::first_of(const char* name, Site site, uint32_t mask) {
+  const unsigned warp = lane->index / 32;
+  const uint32_t mine = uint32_t{1} << lane->index % 32;
+  const auto refuse = [&](const std::string& what) { fail(site, std::string(name) + ": " + what); };
+  const auto lowest = [](uint32_t bits) { return unsigned(std::countr_zero(bits)); };
+  if (!(mask & mine)) refuse("the thread is not in its own mask " + std::to_string(mask));
+  if (const uint32_t gone = mask & ended_[warp])
+    refuse("lane " + std::to_string(lowest(gone)) + " of the mask has ended");
+  Lane* first = lane;
+  for (uint32_t rest = in_operation_[warp] & mask; rest != 0;) {
+    const unsigned i = lowest(rest);
+    const Lane& other = lanes_[warp * 32 + i];
+    rest &= ~(uint32_t{1} << i);
+    if (!(other.mask & mine)) continue;  // waits for others and may meet this lane later
+    if (other.mask != mask || std::strcmp(other.operation, name) != 0 || other.site != site)
+      refuse("lane " + std::to_string(i) + " of the warp is in " + other.operation + " at " +
+             text(other.site) + (other.mask != mask ? " with another mask" : ""));
+    first = other.first;
+    rest &= ~first->here;
+  }
+  return first;
+}
+
 void Engine::operation(const char* name, Site site, uint32_t mask, void* operand,
                        void (*finish)(void* const operands[32]), bool orders) {
   step(site);
-  Lane* self = lane;
-  Lane* lanes = self - self->index % 32;
+  Lane *self = lane, *lanes = self - self->index % 32;
+  uint32_t& in_operation = in_operation_[self->index / 32];
   const uint32_t mine = uint32_t{1} << self->index % 32;
-  if (!(mask & mine))
-    fail(site, std::string(name) + ": the thread is not in its own mask " + std::to_string(mask));
+  self->first = first_of(name, site, mask);
   self->site = site;
   self->operation = name;
   self->mask = mask;
   self->operand = operand;
-  uint32_t here = mine;
-  for (unsigned i = 0; i < 32; ++i) {
-    const Lane& other = lanes[i];
-    if (&other == self) continue;
-    if (other.state == Lane::done && mask >> i & 1)
-      fail(site, std::string(name) + ": lane " + std::to_string(i) + " of the mask has ended");
-    // Lanes that do not wait for each other may meet later.
-    if (other.state != Lane::at_operation || !(mask >> i & 1) || !(other.mask & mine)) continue;
-    if (other.mask != mask || std::strcmp(other.operation, name) != 0 || other.site != site)
-      fail(site, std::string(name) + ": lane " + std::to_string(i) + " of the warp is in " +
-                     other.operation + " at " + text(other.site) +
-                     (other.mask != mask ? " with another mask" : ""));
-    here |= uint32_t{1} << i;
+  uint32_t& here = self->first->here;
+  here = self->first == self ? mine : here | mine;
+  if (here != mask) {
+    in_operation |= mine;
+    return wait(Lane::at_operation);
   }
-  if (here != mask) return wait(Lane::at_operation);
+  in_operation &= ~mask;
   const auto each = [&](auto f) {
     for (unsigned i = 0; i < 32; ++i)
       if (mask >> i & 1) f(lanes[i]);

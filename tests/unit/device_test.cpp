@@ -2,6 +2,7 @@
 // happens when a device fails. The emulated device always takes part, a GPU where there is one.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <thread>
 
 #include "tests/unit/op_graph.h"
@@ -14,11 +15,11 @@ namespace whence {
 namespace {
 
 std::vector<std::string> names() {
-  return {
+  return {"cpu",
 #ifdef WHENCE_HAVE_SIMT
-      "simt",
+          "simt",
 #endif
-      "cuda"};
+          "cuda"};
 }
 
 // The device, or a test that says that it is skipped.
@@ -103,6 +104,34 @@ TEST_P(OnDevice, a_second_seed_and_a_second_run_equal_fresh_ones) {
   }
 }
 
+TEST_P(OnDevice, sums_are_carried_from_run_to_run) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  Graph g;
+  const Value x = g.input("x", Type{{3, 2, 4}}), weight = g.input("weight", Type{{3}});
+  const Value slot = g.input("slot", {{3}, Dtype::i32});
+  const Value state = g.input("state", Type{{2, 2, 4}}), sum = accumulate(state, x, weight, slot);
+  Plan plan({sum}, {{}, 1, false, on, Precision::f32, {{state, sum}}});
+  plan.set(state, random_tensor({2, 2, 4}, 1));
+  plan.set(weight, Tensor::of({3}, {1, 2, -1}));
+  plan.set(slot, Tensor::of({3}, std::span<const int32_t>(std::array<int32_t, 3>{1, -1, 1})));
+  Tensor want = random_tensor({2, 2, 4}, 1);
+  for (uint64_t run = 0; run < 4; ++run) {
+    const Tensor rows = random_tensor({3, 2, 4}, 10 + run);
+    plan.set(x, rows);
+    plan.forward();
+    for (size_t i = 0; i < 8; ++i) {
+      want.reals()[8 + i] += rows.reals()[i];
+      want.reals()[8 + i] -= rows.reals()[16 + i];
+    }
+    if (run % 2) expect_same_bits(plan.get(sum), want);
+  }
+  plan.set(state, random_tensor({2, 2, 4}, 2));  // the input can be set again
+  plan.set(weight, Tensor::of({3}, {0, 0, 0}));
+  plan.forward();
+  expect_same_bits(plan.get(sum), random_tensor({2, 2, 4}, 2));
+  EXPECT_THROW(Plan({sum}, {{}, 1, false, on, Precision::f32, {{x, sum}}}), Error);
+}
+
 TEST_P(OnDevice, plans_on_two_threads_do_not_meet) {
   WHENCE_DEVICE_OR_SKIP(on, GetParam());
   const auto model = tiny_model(2);
@@ -121,6 +150,7 @@ TEST_P(OnDevice, plans_on_two_threads_do_not_meet) {
 
 TEST_P(OnDevice, precision_rounds_the_factors_of_products_and_nothing_else) {
   WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  if (on.kind == Device::cpu) return;  // see the_cpu_refuses_rounded_products
   if (sizeof(real) != sizeof(float)) GTEST_SKIP() << "double precision has no tensor cores";
   Graph g;
   const Value x = g.input("x", Type{{3, 2, 40}}), w = g.weight("w", {24, 40});

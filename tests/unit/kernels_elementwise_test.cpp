@@ -280,5 +280,22 @@ TYPED_TEST(KernelsElementwise, patches_are_ordered_as_a_convolution_weight) {
   }
 }
 
+TYPED_TEST(KernelsElementwise, rows_are_accumulated_in_ascending_order) {
+  const int64_t rows = 7, count = 333;
+  const Reals x = noise(rows * count, 1), weight = noise(rows, 2), before = noise(3 * count, 3);
+  const std::vector<int32_t> slot{2, 0, -1, 2, 2, 0, -5};
+  Reals state = before, want = before;
+  TypeParam::run([&](auto& s) {
+    k::accumulate(s, x.data(), weight.data(), slot.data(), rows, count, state.data());
+    k::accumulate(s, nullptr, nullptr, nullptr, 0, count, state.data());
+  });
+  for (size_t r = 0; r < size_t(rows); ++r)
+    for (size_t i = 0; i < size_t(count) && slot[r] >= 0; ++i) {
+      const real term = weight[r] * x[r * size_t(count) + i];
+      want[size_t(slot[r]) * size_t(count) + i] += term;
+    }
+  expect_same_bits(state, want, "state");
+}
+
 }  // namespace
 }  // namespace whence

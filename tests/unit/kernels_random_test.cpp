@@ -167,5 +167,21 @@ TYPED_TEST(KernelsRandom, seed_item_and_draw_each_select_another_stream) {
   }
 }
 
+TYPED_TEST(KernelsRandom, rows_have_keys_of_their_own) {
+  const int64_t count = 131;
+  const std::vector<int32_t> keys{1, 2, 3, 4, int32_t(0x80000001), -1, -7, 5, 1, 2, 3, 5};
+  Reals got(size_t(3 * count), poison), want(size_t(3 * count), poison);
+  TypeParam::run([&](auto& s) {
+    k::random_normal_rows(s, keys.data(), 3, count, got.data());
+    for (size_t r = 0; r < 3; ++r) {
+      const auto word = [&](size_t i) { return uint32_t(keys[4 * r + i]); };
+      k::random_normal(s, {uint64_t{word(1)} << 32 | word(0), word(2), word(3)}, count,
+                       want.data() + int64_t(r) * count);
+    }
+    k::random_normal_rows(s, nullptr, 0, count, nullptr);
+  });
+  expect_same_bits(got, want, "rows");
+}
+
 }  // namespace
 }  // namespace whence
