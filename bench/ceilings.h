@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "whence/device.h"
+
 namespace whence::bench {
 
 // Floating-point operations a second of independent fused multiply-adds in registers.
@@ -16,5 +18,12 @@ struct Ceilings {
   double flops, read, copy;
 };
 const Ceilings& ceilings(int threads);
+
+#ifdef WHENCE_HAVE_CUDA
+// Of a GPU: copying 4 GiB inside its memory (bytes read and written a second), and cuBLAS's product
+// of 8192 x 8192 matrices.
+double device_copy_rate(int device);
+double device_product_rate(int device, Precision precision);
+#endif
 
 }  // namespace whence::bench

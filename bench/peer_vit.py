@@ -313,7 +313,7 @@ def main():
     c.add_argument("--rename", nargs="*", default=[], metavar="OURS=THEIRS",
                    help="option names or values that the binary spells otherwise")
     s = commands.add_parser("speed", help="time whence and torch in turn")
-    s.add_argument("--bench", "--whence", help="program whose --json prints fma_gflops and results")
+    s.add_argument("--bench", "--whence", help="program whose --json prints peak_gflops and results")
     s.add_argument("--bench-args", type=shlex.split, default=[],
                    help="its further arguments in one string; {name}: one run per operation")
     s.add_argument("--rounds", type=int, default=5)

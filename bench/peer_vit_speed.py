@@ -147,7 +147,7 @@ def round_of_whence(args, names, samples, about):
     """With {name} among the bench arguments one run per operation, otherwise one run for all."""
     for name in names if any("{name}" in a for a in args.bench_args) else names[:1]:
         said = run_bench(args, name)
-        about["peaks"].append(said["fma_gflops"])
+        about["peaks"].append(said["peak_gflops"])
         for row in said["results"]:
             if row["name"] in samples:
                 samples[row["name"]]["whence"] += row.get("samples_ms", [row["median_ms"]])

@@ -2,10 +2,12 @@
 // resident.
 //
 //   vit_bench [--json] [--only METHOD] [--rounds N] [--threads N] [--batch N] [--depth N]
+//             [--device NAME] [--precision NAME]
 //
-// Rows: forward (one image to logits), generic-attention (rule paper, start_layer 0, gradient_of
-// logit), tam (20 steps), integrated-gradients (50 steps). gflop counts what the plans execute; `of
-// peak` divides by the fused multiply-add rate measured in this process.
+// Rows: forward (images to logits), rollout, generic-attention (rule paper, start_layer 0,
+// gradient_of logit), tam (20 steps), integrated-gradients (50 steps), smoothgrad (5 samples).
+// gflop counts what the plans execute; `of peak` divides by the rate measured in this process:
+// fused multiply-adds on the CPU, cuBLAS's product in the same precision on a GPU.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -30,6 +32,8 @@ struct Options {
   std::string only;
   int rounds = 5, threads = 2;
   int64_t batch = 1, depth = 12;
+  Device device;
+  Precision precision = Precision::f32;
 };
 
 Options parse(int argc, char** argv) {
@@ -49,6 +53,10 @@ Options parse(int argc, char** argv) {
       o.batch = std::max(1, std::atoi(value().c_str()));
     else if (name == "--depth")
       o.depth = std::max(1, std::atoi(value().c_str()));
+    else if (name == "--device")
+      o.device = device(value());
+    else if (name == "--precision")
+      o.precision = precision(value());
     else {
       fmt::print(stderr, "vit_bench: unknown option {}\n", name);
       std::exit(2);
@@ -107,6 +115,8 @@ Row measure(const std::shared_ptr<const Model>& model, const Options& o, const R
   k::random_normal(stream, {7, 0, 0}, x.shape().count(), x.reals().data());
   Explainer::Settings settings;
   settings.threads = o.threads;
+  settings.device = o.device;
+  settings.precision = o.precision;
   Row row;
   row.name = r.method == "predict" ? "forward" : r.method;
   const double before = resident_bytes();
@@ -126,18 +136,27 @@ Row measure(const std::shared_ptr<const Model>& model, const Options& o, const R
   return row;
 }
 
+double product_rate(const Options& o) {
+#ifdef WHENCE_HAVE_CUDA
+  if (o.device.kind == Device::cuda) return device_product_rate(o.device.index, o.precision);
+#endif
+  return fma_rate(o.threads);
+}
+
 void print(const std::vector<Row>& rows, const Options& o) {
-  const double peak = fma_rate(o.threads) / 1e9;
-  nlohmann::json out{{"fma_gflops", peak},
+  const double peak = product_rate(o) / 1e9;
+  nlohmann::json out{{"peak_gflops", peak},
+                     {"device", to_string(o.device)},
+                     {"precision", to_string(o.precision)},
                      {"threads", o.threads},
                      {"batch", o.batch},
                      {"results", nlohmann::json::array()}};
   if (!o.json)
     fmt::print(
-        "{} threads, fused multiply-adds {:.0f} "
+        "{} {}, {} threads, peak {:.0f} "
         "GFLOP/s\n{:<22}{:>10}{:>10}{:>10}{:>9}{:>9}{:>14}{:>14}\n",
-        o.threads, peak, "", "median ms", "p10", "p90", "GFLOP", "of peak", "planned MiB",
-        "resident MiB");
+        to_string(o.device), to_string(o.precision), o.threads, peak, "", "median ms", "p10", "p90",
+        "GFLOP", "of peak", "planned MiB", "resident MiB");
   for (const Row& r : rows) {
     const double median = quantile(r.ms, 0.5), part = r.gflop / median * 1e3 / peak;
     if (o.json)
@@ -163,6 +182,7 @@ int run(int argc, char** argv) {
   const auto model = random_vit_base(o.depth);
   const std::vector<std::pair<Request, int64_t>> requests{
       {{"predict", {}, {Target{}}, 0, {}, 0}, 1},
+      {{"rollout", {}, {Target{}}, 0, {}, 0}, 1},
       {{"generic-attention",
         {{"rule", "paper"}, {"start_layer", "0"}, {"gradient_of", "logit"}},
         {Target{}},
@@ -171,7 +191,8 @@ int run(int argc, char** argv) {
         0},
        1},
       {{"tam", {{"steps", "20"}, {"start_layer", "4"}}, {Target{}}, 0, {}, 0}, 20},
-      {{"integrated-gradients", {{"steps", "50"}}, {Target{}}, 0, {}, 0}, 50}};
+      {{"integrated-gradients", {{"steps", "50"}}, {Target{}}, 0, {}, 0}, 50},
+      {{"smoothgrad", {{"n_samples", "5"}}, {Target{}}, 0, {}, 0}, 5}};
   std::vector<Row> rows;
   for (const auto& [request, steps] : requests) {
     if (o.only.empty() || o.only == request.method ||

@@ -90,36 +90,46 @@ struct alignas(8) Two {
   float x[2];
 };
 
-// to[r][c] = x[first + r][c], rounded; 0 beyond x. A thread has 4 pieces of 8 elements, or fewer, on
-// the way at a time.
-template <int width>
-__device__ void stage(const Rows& x, int64_t first, bool quads, Bf16* to) {
-  constexpr int in_row = width / 8, each = side * in_row / threads, batch = each % 4 == 0 ? 4 : 2;
-  static_assert(each % batch == 0);
+// Pieces of 8 elements of a tile, `start` and the next: to[r][c] = x[first + r][c], rounded; 0 beyond
+// x. All `count` of a thread are on the way at a time.
+template <int width, int count>
+__device__ void stage_pieces(const Rows& x, int64_t first, bool quads, int start, Bf16* to) {
+  constexpr int in_row = width / 8;
   const int height = inside(x.count, first);
   const real* const from = x.at + first * x.stride;
-  WHENCE_UNROLL(1)
-  for (int start = 0; start < each; start += batch) {
-    Quad part[batch][2];
-    for (int i = 0; i < batch; ++i) {
-      const int at = (start + i) * threads + int(threadIdx.x), r = at / in_row, c = at % in_row * 8;
-      const real* const piece = from + r * x.stride + c;
-      part[i][0] = part[i][1] = Quad{};
-      if (r >= height || c >= x.width) continue;
-      if (quads) {
-        part[i][0] = map_tile::quad(piece);
-        part[i][1] = map_tile::quad(piece + 4);
-      } else {
-        for (int e = 0; e < 8; ++e) part[i][e / 4].x[e % 4] = piece[e];
-      }
+  Quad part[count][2];
+  for (int i = 0; i < count; ++i) {
+    const int at = start + i * threads + int(threadIdx.x), r = at / in_row, c = at % in_row * 8;
+    const real* const piece = from + r * x.stride + c;
+    part[i][0] = part[i][1] = Quad{};
+    if (r >= height || c >= x.width) continue;
+    if (quads) {
+      part[i][0] = map_tile::quad(piece);
+      part[i][1] = map_tile::quad(piece + 4);
+    } else {
+      for (int e = 0; e < 8; ++e) part[i][e / 4].x[e % 4] = piece[e];
     }
-    for (int i = 0; i < batch; ++i) {
-      const int at = (start + i) * threads + int(threadIdx.x), r = at / in_row, c = at % in_row * 8;
-      Words words;
-      for (int e = 0; e < 4; ++e)
-        words.x[e] = pair(part[i][e / 2].x[e % 2 * 2], part[i][e / 2].x[e % 2 * 2 + 1]);
-      *reinterpret_cast<Words*>(to + r * pitch<width> + c) = words;
-    }
+  }
+  for (int i = 0; i < count; ++i) {
+    const int at = start + i * threads + int(threadIdx.x), r = at / in_row, c = at % in_row * 8;
+    Words words;
+    for (int e = 0; e < 4; ++e)
+      words.x[e] = pair(part[i][e / 2].x[e % 2 * 2], part[i][e / 2].x[e % 2 * 2 + 1]);
+    *reinterpret_cast<Words*>(to + r * pitch<width> + c) = words;
+  }
+}
+// 64 rows of x from `first` on.
+template <int width>
+__device__ void stage(const Rows& x, int64_t first, bool quads, Bf16* to) {
+  constexpr int pieces = side * width / 8, each = pieces / threads;
+  if constexpr (each <= 4) {
+    stage_pieces<width, each>(x, first, quads, 0, to);
+  } else {
+    constexpr int few = each % 4 == 0 ? 4 : 3;
+    static_assert(each % few == 0);
+    WHENCE_UNROLL(1)
+    for (int start = 0; start < pieces; start += few * threads)
+      stage_pieces<width, few>(x, first, quads, start, to);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/simt/crash.h"
 #include "kernels/simt/engine_impl.h"
 #include "kernels/simt/sanitizers.h"
 
@@ -66,6 +67,7 @@ void Engine::run(const Grid& grid, const Schedule& schedule, void (*body)(void*)
   lanes_.clear();
   done_ = 0;
   const Activity activity(*this);
+  const CrashReport report(grid.kernel);
   ++counts.grids;
   const uint64_t blocks = grid.blocks.count();
   scheduler_.start_grid({schedule.order, schedule.seed + seed_shift}, blocks);

@@ -1,0 +1,403 @@
+// Attention on tensor cores: every output against double loops over the rounded factors, bits that
+// depend on nothing but the operands, and what is left to the kernels in f32.
+#if defined(WHENCE_HAVE_SIMT) && !defined(WHENCE_F64)
+#include "kernels/cuda/ptx.cuh"
+#include "tests/unit/attention_outputs.h"
+
+namespace whence {
+namespace {
+
+using namespace ref;
+using simt::Order;
+
+template <Precision precision, Order order = Order::priority, int seed = 1>
+struct Rounding {
+  template <class F>
+  static void run(F&& f) {
+    Emulated<order, seed>::run([&](auto& s) {
+      s.precision = precision;
+      f(s);
+    });
+  }
+};
+using InBf16 = Rounding<Precision::bf16>;
+
+// Half a unit in the last of 8 bits, relative to the number.
+constexpr double rounding = 0x1p-8;
+
+AttentionCase rounded(AttentionCase c) {
+  for (Reals* operand : {&c.q, &c.k, &c.v, &c.dcontext})
+    for (real& x : *operand) x = gpu::to_float(gpu::to_bf16(x));
+  return c;
+}
+
+// f(b, h, i, j) for every element of the maps.
+template <class F>
+void for_map(const k::AttentionSize& z, F&& f) {
+  for (int64_t b = 0; b < z.batch; ++b)
+    for (int64_t h = 0; h < z.heads; ++h)
+      for (int64_t i = 0; i < z.queries; ++i)
+        for (int64_t j = 0; j < z.keys; ++j) f(b, h, i, j);
+}
+
+// What is expected of operands that are rounded already: their products are exact, so captured maps
+// are within the bounds of f32. In context = sum_j P_j v_j / sum_j P_j the left factors are rounded
+// once more, each by at most `rounding` of itself; so are P in dv, dS in dq and in dk.
+struct TensorReference : AttentionReference {
+  explicit TensorReference(const AttentionCase& c) : AttentionReference(c) {
+    for_map(c.size, [&](int64_t b, int64_t h, int64_t i, int64_t j) {
+      const size_t m = c.at_map(b, h, i, j);
+      const double p = rounding * probs.value[m], ds = rounding * std::abs(dscores.value[m]);
+      for (int64_t d = 0; d < c.size.width; ++d) {
+        const size_t at_q = c.at_q(b, i, h, d), at_k = c.at_k(b, j, h, d);
+        context.error[at_q] += p * std::abs(double(c.v[at_k]));
+        dv.error[at_k] += p * std::abs(double(c.dcontext[at_q]));
+        dq.error[at_q] += ds * std::abs(double(c.k[at_k]));
+        dk.error[at_k] += ds * std::abs(double(c.q[at_q]));
+      }
+    });
+    // Rounding carries the errors of what is rounded along.
+    for (Bounded* sums : {&context, &dv, &dq, &dk})
+      for (double& e : sums->error) e *= 1 + 2 * rounding;
+  }
+};
+
+Bounded head_mean(const AttentionCase& c, const Bounded& map) {
+  const k::AttentionSize& z = c.size;
+  Bounded out(size_t(z.batch * z.queries * z.keys));
+  for_map(z, [&](int64_t b, int64_t h, int64_t i, int64_t j) {
+    const size_t m = c.at_map(b, h, i, j), at = size_t((b * z.queries + i) * z.keys + j);
+    const double heads = double(z.heads), value = map.value[m];
+    out.value[at] += value / heads;
+    out.error[at] += (map.error[m] + (heads + 4) * eps * std::abs(value)) / heads + 1e-37;
+  });
+  return out;
+}
+
+Bounded one_row(const AttentionCase& c, const Bounded& map, int64_t row) {
+  Bounded out;
+  for_map(c.size, [&](int64_t b, int64_t h, int64_t i, int64_t j) {
+    if (i != row) return;
+    out.value.push_back(map.value[c.at_map(b, h, i, j)]);
+    out.error.push_back(map.error[c.at_map(b, h, i, j)]);
+  });
+  return out;
+}
+
+Bounded relevance(const AttentionCase& c, const AttentionReference& r) {
+  Bounded map(r.probs.value.size());
+  for (size_t m = 0; m < map.value.size(); ++m) {
+    const double p = r.probs.value[m], g = r.dprobs.value[m];
+    map.value[m] = std::max(p * g, 0.0);
+    map.error[m] = p * r.dprobs.error[m] + std::abs(g) * r.probs.error[m] + eps * std::abs(p * g);
+  }
+  return head_mean(c, map);
+}
+
+Bounded chain(const AttentionCase& c, const Bounded& map, const Reals& in) {
+  const k::AttentionSize& z = c.size;
+  Bounded out(size_t(z.batch * z.keys));
+  for (int64_t b = 0; b < z.batch; ++b)
+    for (int64_t i = 0; i < z.queries; ++i)
+      for (int64_t j = 0; j < z.keys; ++j) {
+        const auto m = size_t((b * z.queries + i) * z.keys + j), o = size_t(b * z.keys + j);
+        const double w = in[size_t(b * z.queries + i)];
+        out.value[o] += w * map.value[m];
+        out.error[o] +=
+            std::abs(w) * (map.error[m] + chain_error(z.queries + z.heads, map.value[m]));
+      }
+  return out;
+}
+
+std::string name(const k::AttentionSize& z) {
+  return "B" + std::to_string(z.batch) + " H" + std::to_string(z.heads) + " Q" +
+         std::to_string(z.queries) + " N" + std::to_string(z.keys) + " D" + std::to_string(z.width);
+}
+
+// Every width of tile, filled and not; one query, one key; a last tile of 1, of 17, of 64 rows.
+const k::AttentionSize sizes[] = {
+    {1, 1, 1, 1, 8},    {2, 3, 17, 50, 8}, {1, 2, 50, 1, 24},  {2, 2, 1, 17, 32}, {2, 2, 50, 65, 40},
+    {1, 1, 81, 64, 64}, {1, 2, 50, 17, 80}, {1, 1, 20, 70, 96}, {1, 1, 66, 35, 128},
+};
+
+void expect_forward(const k::AttentionSize& z) {
+  const AttentionCase c(z, 11), exact = rounded(c);
+  const TensorReference want(exact);
+  Outputs got(c);
+  forward<InBf16>(c, got.context.data(), got.capture());
+  expect_within(got.context, want.context, name(z) + " context");
+  expect_within(got.probs, want.probs, name(z) + " probs");
+  expect_within(got.row, one_row(c, want.probs, got.row_index), name(z) + " row");
+  expect_within(got.mean, head_mean(c, want.probs), name(z) + " head mean");
+}
+
+void expect_backward(const k::AttentionSize& z) {
+  const AttentionCase c(z, 12), exact = rounded(c);
+  const TensorReference want(exact);
+  Outputs got(c);
+  backward<InBf16>(c, got.gradients());
+  expect_within(got.dq, want.dq, name(z) + " dq");
+  expect_within(got.dk, want.dk, name(z) + " dk");
+  expect_within(got.dv, want.dv, name(z) + " dv");
+  expect_within(got.dprobs, want.dprobs, name(z) + " dprobs");
+  expect_within(got.drow, one_row(c, want.dprobs, got.row_index), name(z) + " dprobs row");
+  expect_within(got.dmean, head_mean(c, want.dprobs), name(z) + " dprobs mean");
+  const Bounded map = relevance(c, want);
+  expect_within(got.relevance, map, name(z) + " relevance");
+  expect_within(got.chain_out, chain(c, map, got.chain_in), name(z) + " chain");
+}
+
+TEST(TensorAttention, forward_outputs_match_double_loops_over_rounded_factors) {
+  for (const k::AttentionSize& z : sizes) expect_forward(z);
+}
+TEST(TensorAttention, backward_outputs_match_double_loops_over_rounded_factors) {
+  for (const k::AttentionSize& z : sizes) expect_backward(z);
+}
+TEST(TensorAttention, an_image_of_197_tokens) {
+  expect_forward({1, 1, 197, 197, 64});
+  expect_backward({1, 1, 197, 197, 64});
+}
+
+double relative_l2(const Reals& got, const Reals& want) {
+  double off = 0, size = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    off += (double(got[i]) - want[i]) * (double(got[i]) - want[i]);
+    size += double(want[i]) * want[i];
+  }
+  return std::sqrt(off / size);
+}
+
+TEST(TensorAttention, stays_close_to_attention_in_f32) {
+  const AttentionCase c({1, 4, 50, 50, 64}, 7, 3);
+  const Outputs got = everything<InBf16>(c), want = everything<Threads<2>>(c);
+  const auto close = [](const Reals& x, const Reals& y) {
+    const double off = relative_l2(x, y);
+    EXPECT_LE(off, 2e-2);
+    EXPECT_GE(off, 1e-4);  // else these were not the kernels that round
+  };
+  close(got.context, want.context);
+  close(got.probs, want.probs);
+  close(got.mean, want.mean);
+  close(got.dq, want.dq);
+  close(got.dk, want.dk);
+  close(got.dv, want.dv);
+  close(got.dprobs, want.dprobs);
+  close(got.dmean, want.dmean);
+  close(got.relevance, want.relevance);
+  close(got.chain_out, want.chain_out);
+}
+
+TEST(TensorAttentionBits, do_not_depend_on_the_schedule) {
+  const AttentionCase c({1, 2, 70, 67, 16}, 4);
+  const Outputs one = everything<Rounding<Precision::bf16, Order::forward>>(c);
+  expect_same_outputs(everything<Rounding<Precision::bf16, Order::forward>>(c), one);
+  expect_same_outputs(everything<Rounding<Precision::bf16, Order::reverse>>(c), one);
+  expect_same_outputs(everything<Rounding<Precision::bf16, Order::random, 5>>(c), one);
+  expect_same_outputs(everything<Rounding<Precision::bf16, Order::priority, 6>>(c), one);
+}
+
+TEST(TensorAttentionBits, do_not_depend_on_the_batch) {
+  const AttentionCase c({3, 2, 40, 51, 24}, 4);
+  const Outputs all = everything<InBf16>(c);
+  AttentionCase last = c;
+  last.size.batch = 1;
+  const auto tail = [](const Reals& x) { return Reals(x.end() - int64_t(x.size() / 3), x.end()); };
+  last.q = tail(c.q);
+  last.k = tail(c.k);
+  last.v = tail(c.v);
+  last.dcontext = tail(c.dcontext);
+  Outputs alone(last);
+  alone.chain_in = tail(all.chain_in);
+  forward<InBf16>(last, alone.context.data(), alone.capture());
+  backward<InBf16>(last, alone.gradients());
+  Outputs want(last);
+  want.context = tail(all.context);
+  want.probs = tail(all.probs);
+  want.mean = tail(all.mean);
+  want.row = tail(all.row);
+  want.dq = tail(all.dq);
+  want.dk = tail(all.dk);
+  want.dv = tail(all.dv);
+  want.dprobs = tail(all.dprobs);
+  want.dmean = tail(all.dmean);
+  want.drow = tail(all.drow);
+  want.relevance = tail(all.relevance);
+  want.chain_out = tail(all.chain_out);
+  expect_same_outputs(alone, want);
+}
+
+TEST(TensorAttentionBits, of_a_query_do_not_depend_on_where_it_stands) {
+  const AttentionCase c({1, 1, 70, 30, 16}, 4);
+  AttentionCase few = c;
+  few.size.queries = 2;
+  few.q.assign(c.q.end() - 32, c.q.end());
+  few.dcontext.assign(c.dcontext.end() - 32, c.dcontext.end());
+  const Outputs all = everything<InBf16>(c), some = everything<InBf16>(few);
+  const auto tail = [](const Reals& x, const Reals& like) {
+    return std::span(x).last(like.size());
+  };
+  expect_same_bits(some.context, tail(all.context, some.context), "context");
+  expect_same_bits(some.probs, tail(all.probs, some.probs), "probs");
+  expect_same_bits(some.dq, tail(all.dq, some.dq), "dq");
+  expect_same_bits(some.relevance, tail(all.relevance, some.relevance), "relevance");
+}
+
+TEST(TensorAttentionBits, are_the_same_for_an_output_asked_for_alone) {
+  const AttentionCase c({1, 3, 67, 45, 16}, 8);
+  const Outputs all = everything<InBf16>(c);
+  Outputs one(c);
+  forward<InBf16>(c, one.context.data(), {});
+  forward<InBf16>(c, nullptr, {.row = one.row.data(), .row_index = one.row_index});
+  forward<InBf16>(c, nullptr, {.head_mean = one.mean.data()});
+  forward<InBf16>(c, nullptr, {.probs = one.probs.data()});
+  backward<InBf16>(c, {.dq = one.dq.data()});
+  backward<InBf16>(c, {.dk = one.dk.data()});
+  backward<InBf16>(c, {.dv = one.dv.data()});
+  backward<InBf16>(c, {.dprobs = one.dprobs.data()});
+  backward<InBf16>(c, {.dprobs_mean = one.dmean.data()});
+  backward<InBf16>(c, {.dprobs_row = one.drow.data(), .row_index = one.row_index});
+  backward<InBf16>(c, {.relevance = one.relevance.data()});
+  backward<InBf16>(c, {.chain_in = one.chain_in.data(), .chain_out = one.chain_out.data()});
+  expect_same_outputs(one, all);
+}
+
+// Several tiles to a part of the chain; what of it can be left out is the same in both calls.
+TEST(TensorAttentionBits, of_a_long_chain_are_the_same_with_gradients) {
+  const AttentionCase c({1, 2, 600, 3, 8}, 8);
+  Outputs alone(c), all(c);
+  std::fill(alone.chain_in.begin() + 60, alone.chain_in.begin() + 300, real(0));
+  all.chain_in = alone.chain_in;
+  backward<InBf16>(c, all.gradients());
+  backward<InBf16>(c, {.chain_in = alone.chain_in.data(), .chain_out = alone.chain_out.data()});
+  expect_same_bits(alone.chain_out, all.chain_out, "chain");
+  const AttentionCase exact = rounded(c);
+  const TensorReference want(exact);
+  expect_within(all.chain_out, chain(c, relevance(c, want), all.chain_in), "chain");
+}
+
+TEST(TensorAttentionBits, are_the_same_for_operands_that_lie_anywhere) {
+  const AttentionCase c({1, 2, 9, 5, 24}, 3);
+  const Outputs want = everything<InBf16>(c);
+  const auto moved = [](const Reals& x) {
+    Reals y(1, poison);
+    y.insert(y.end(), x.begin(), x.end());
+    return y;
+  };
+  const Reals q = moved(c.q), k = moved(c.k), v = moved(c.v), dcontext = moved(c.dcontext);
+  Outputs got(c);
+  got.context.push_back(poison);
+  got.dq.push_back(poison);
+  auto gradients = got.gradients();
+  gradients.dq = &got.dq[1];
+  InBf16::run([&](auto& s) {
+    k::attention(s, &q[1], &k[1], &v[1], c.size, real(c.scale), &got.context[1], got.capture());
+    k::attention_bwd(s, &q[1], &k[1], &v[1], &dcontext[1], c.size, real(c.scale), gradients);
+  });
+  got.context.erase(got.context.begin());
+  got.dq.erase(got.dq.begin());
+  expect_same_outputs(got, want);
+}
+
+TEST(TensorAttention, outputs_need_only_the_operands_of_their_formula) {
+  const AttentionCase c({2, 2, 5, 7, 8}, 3);
+  const Outputs want = everything<InBf16>(c);
+  Outputs got(c);
+  InBf16::run([&](auto& s) {
+    k::attention_bwd(s, nullptr, nullptr, c.v.data(), c.dcontext.data(), c.size, real(c.scale),
+                     {.dprobs_row = got.drow.data(), .row_index = got.row_index});
+    k::attention(s, c.q.data(), c.k.data(), nullptr, c.size, real(c.scale), nullptr,
+                 {.row = got.row.data(), .row_index = got.row_index});
+  });
+  expect_same_bits(got.drow, want.drow, "dprobs row");
+  expect_same_bits(got.row, want.row, "row");
+}
+
+TEST(TensorAttention, huge_scores_give_a_one_hot_row) {
+  AttentionCase c({1, 1, 2, 70, 8}, 3);
+  for (real& x : c.q) x = 1000;
+  for (real& x : c.k) x = -1000;
+  for (int64_t d = 0; d < 8; ++d) c.k[c.at_k(0, 67, 0, d)] = 1000;
+  Outputs got(c);
+  forward<InBf16>(c, got.context.data(), got.capture());
+  const AttentionCase exact = rounded(c);
+  for (int64_t j = 0; j < 70; ++j) EXPECT_EQ(got.probs[size_t(j)], j == 67 ? 1 : 0);
+  for (int64_t d = 0; d < 8; ++d) EXPECT_EQ(got.context[size_t(d)], exact.v[c.at_k(0, 67, 0, d)]);
+}
+
+TEST(TensorAttention, nan_stays_in_its_query_row) {
+  AttentionCase c({1, 2, 20, 20, 8}, 3);
+  c.q[c.at_q(0, 7, 1, 2)] = poison;
+  Outputs got(c);
+  forward<InBf16>(c, got.context.data(), got.capture());
+  for (int64_t h = 0; h < 2; ++h)
+    for (int64_t i = 0; i < 20; ++i)
+      for (int64_t d = 0; d < 8; ++d)
+        EXPECT_EQ(std::isnan(got.context[c.at_q(0, i, h, d)]), h == 1 && i == 7);
+  got.chain_in.assign(20, real(1));
+  backward<InBf16>(c, got.gradients());
+  EXPECT_TRUE(std::isnan(got.chain_out[0]));
+  EXPECT_TRUE(std::isnan(got.relevance[7 * 20]));
+  EXPECT_FALSE(std::isnan(got.relevance[8 * 20]));
+  // A query that has no weight in the chain leaves no trace there.
+  got.chain_in[7] = 0;
+  backward<InBf16>(c, got.gradients());
+  for (real x : got.chain_out) EXPECT_FALSE(std::isnan(x));
+}
+
+// Scores grow along the keys, so that what was summed before shrinks again and again.
+TEST(TensorAttention, later_keys_may_have_much_larger_scores) {
+  AttentionCase c({1, 1, 3, 200, 8}, 3);
+  for (real& x : c.q) x = 1;
+  for (int64_t j = 0; j < 200; ++j)
+    for (int64_t d = 0; d < 8; ++d) c.k[c.at_k(0, j, 0, d)] = real(double(j) / 16);
+  const AttentionCase exact = rounded(c);
+  const TensorReference want(exact);
+  const Outputs got = everything<InBf16>(c);
+  expect_within(got.context, want.context, "context");
+  expect_within(got.probs, want.probs, "probs");
+  expect_within(got.dq, want.dq, "dq");
+}
+
+TEST(TensorAttention, scores_of_minus_infinity_have_no_weight) {
+  constexpr real infinity = std::numeric_limits<real>::infinity();
+  AttentionCase c({1, 1, 2, 150, 8}, 3);
+  for (int64_t d = 0; d < 8; ++d) c.q[size_t(d)] = 1;
+  for (int64_t j = 0; j < 149; ++j) c.k[c.at_k(0, j, 0, 1)] = -infinity;  // whole tiles and more
+  Outputs got(c);
+  forward<InBf16>(c, got.context.data(), got.capture());
+  const AttentionCase exact = rounded(c);
+  for (int64_t j = 0; j < 150; ++j) EXPECT_EQ(got.probs[size_t(j)], j == 149 ? 1 : 0);
+  for (int64_t d = 0; d < 8; ++d) EXPECT_EQ(got.context[size_t(d)], exact.v[c.at_k(0, 149, 0, d)]);
+  // A row without a finite score has no probabilities.
+  c.k[c.at_k(0, 149, 0, 1)] = -infinity;
+  forward<InBf16>(c, got.context.data(), got.capture());
+  EXPECT_TRUE(std::isnan(got.context[0]));
+  EXPECT_TRUE(std::isnan(got.probs[0]));
+  EXPECT_TRUE(std::isnan(got.probs[149]));
+}
+
+TEST(TensorAttention, empty_sizes_give_empty_sums) {
+  for (const k::AttentionSize& z :
+       {k::AttentionSize{0, 2, 3, 3, 8}, {2, 0, 3, 3, 8}, {2, 2, 0, 3, 8}, {2, 2, 3, 0, 8}}) {
+    const AttentionCase c(z, 1);
+    Outputs got(c);
+    forward<InBf16>(c, got.context.data(), got.capture());
+    backward<InBf16>(c, got.gradients());
+    for (const Reals& sums : {got.context, got.dq, got.dk, got.dv})
+      for (real x : sums) EXPECT_EQ(x, 0);
+  }
+}
+
+TEST(TensorAttention, other_widths_and_formats_are_computed_in_f32) {
+  using InF32 = Rounding<Precision::f32>;
+  for (const int64_t width : {12, 136}) {
+    const AttentionCase c({1, 2, 5, 7, width}, 3);
+    expect_same_outputs(everything<InBf16>(c), everything<InF32>(c));
+  }
+  const AttentionCase c({1, 2, 5, 7, 16}, 3);
+  expect_same_outputs(everything<Rounding<Precision::tf32>>(c), everything<InF32>(c));
+}
+
+}  // namespace
+}  // namespace whence
+#endif
