@@ -105,51 +105,11 @@ __device__ T warp_max(T x) {
   return x;
 }
 
-// Over a block of `warps` warps, one-dimensional. All threads call; every thread gets the result.
-// `f` joins two values, `of_warp` the values of a warp.
-template <int warps, class T, class OfWarp, class F>
-__device__ T block_reduce(T x, OfWarp of_warp, F f) {
-  x = of_warp(x);
-  if constexpr (warps == 1) return x;
-  WHENCE_SHARED(T, partial, [warps]);
-  if (threadIdx.x % warp_size == 0) partial[threadIdx.x / warp_size] = x;
-  __syncthreads();
-  x = partial[0];
-  for (int w = 1; w < warps; ++w) x = f(x, partial[w]);
-  __syncthreads();  // the next reduction writes `partial` again
-  return x;
-}
-struct WarpSum {
-  template <class T>
-  __device__ T operator()(T x) const {
-    return warp_sum(x);
-  }
-};
-struct WarpMax {
-  template <class T>
-  __device__ T operator()(T x) const {
-    return warp_max(x);
-  }
-};
 struct Add {
   template <class T>
   __device__ T operator()(T a, T b) const {
     return a + b;
   }
 };
-struct Larger {
-  template <class T>
-  __device__ T operator()(T a, T b) const {
-    return larger(a, b);
-  }
-};
-template <int warps, class T>
-__device__ T block_sum(T x) {
-  return block_reduce<warps>(x, WarpSum{}, Add{});
-}
-template <int warps, class T>
-__device__ T block_max(T x) {
-  return block_reduce<warps>(x, WarpMax{}, Larger{});
-}
 
 }  // namespace whence::WHENCE_GPU

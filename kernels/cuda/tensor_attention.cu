@@ -24,7 +24,7 @@ using gpu::Bf16;
 
 // context = P v; statistics of the rows. Either may be null.
 template <int width>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2)
     tensor_context_kernel(Problem p, real* context, RowStats* stats) {
   Bf16* const keys = gpu::dynamic_shared<Bf16>();
   Bf16* const values = keys + tile_elements<width>;
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(threads)
 
 // probs [B, H, ...] and the sums of the runs of heads [B, runs, ...]; either may be null.
 template <int width>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 2)
     tensor_capture_kernel(Problem p, HeadRuns runs, const RowStats* stats, real* probs,
                           real* sums) {
   Bf16* const queries = gpu::dynamic_shared<Bf16>();

@@ -78,7 +78,7 @@ struct LeftPair {
 
 // `weights` [B, Q] or null: tiles of queries that all have weight 0 are left out.
 template <int width>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2)
     tensor_stats_kernel(Problem p, const real* weights, Kept kept) {
   Bf16* const keys = gpu::dynamic_shared<Bf16>();
   Bf16* const values = keys + tile_elements<width>;
@@ -124,7 +124,8 @@ __global__ void __launch_bounds__(threads)
 }
 
 template <int width>
-__global__ void __launch_bounds__(threads) tensor_queries_kernel(Problem p, Kept kept, real* dq) {
+__global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2)
+    tensor_queries_kernel(Problem p, Kept kept, real* dq) {
   Bf16* const keys = gpu::dynamic_shared<Bf16>();
   Bf16* const values = keys + tile_elements<width>;
   const int64_t item = blockIdx.x / p.query_tiles(), query = blockIdx.x % p.query_tiles() * side;
@@ -208,7 +209,7 @@ constexpr bool left_is_held = chain_alone || width <= 64;
 
 // Of 64 keys: dk, dv and all of the chain, or a part of the chain.
 template <int width, bool chain_alone>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, chain_alone && width <= 64 ? 3 : 2)
     tensor_keys_kernel(Problem p, ChainParts parts, Kept kept, KeyResults out) {
   constexpr bool held = left_is_held<width, chain_alone>;
   Bf16* const queries = gpu::dynamic_shared<Bf16>();
@@ -284,7 +285,7 @@ struct MapResults {
 };
 
 template <int width>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 2)
     tensor_maps_kernel(Problem p, HeadRuns runs, Kept kept, MapResults out) {
   Bf16* const rows_of_queries = gpu::dynamic_shared<Bf16>();
   Bf16* const rows_of_keys = rows_of_queries + tile_elements<width>;
