@@ -5,7 +5,8 @@
 //             [--device NAME] [--precision NAME]
 //
 // Rows: forward (images to logits), rollout, generic-attention (rule paper, start_layer 0,
-// gradient_of logit), tam (20 steps), integrated-gradients (50 steps), smoothgrad (5 samples).
+// gradient_of logit), tam (20 steps), integrated-gradients (50 steps), smoothgrad (5 samples),
+// transformer-attribution.
 // gflop counts what the plans execute; `of peak` divides by the rate measured in this process:
 // fused multiply-adds on the CPU, cuBLAS's product in the same precision on a GPU.
 #include <fmt/format.h>
@@ -192,6 +193,7 @@ int run(int argc, char** argv) {
        1},
       {{"tam", {{"steps", "20"}, {"start_layer", "4"}}, {Target{}}, 0, {}, 0}, 20},
       {{"integrated-gradients", {{"steps", "50"}}, {Target{}}, 0, {}, 0}, 50},
+      {{"transformer-attribution", {}, {Target{}}, 0, {}, 0}, 1},
       {{"smoothgrad", {{"n_samples", "5"}}, {Target{}}, 0, {}, 0}, 5}};
   std::vector<Row> rows;
   for (const auto& [request, steps] : requests) {

@@ -12,6 +12,12 @@ OptionInfo gradient_of(std::string fallback) {
           "what is differentiated: probability, logit or loss of the target"};
 }
 
+OptionInfo rules(std::string fallback) {
+  return {"rules", std::move(fallback),
+          "relevance rules: chefer-stable (sums shared by mass, joint denominators) or "
+          "chefer-classic"};
+}
+
 std::vector<MethodInfo> build() {
   return {
       {"gradient",
@@ -44,6 +50,16 @@ std::vector<MethodInfo> build() {
         {"noise_amount", "0.1",
          "standard deviation of the noise, as a fraction of the input's range"},
         gradient_of("probability")}},
+      {"transformer-attribution",
+       "relevance of every attention times its gradient, multiplied through the blocks",
+       "Chefer et al. 2021, arXiv 2012.09838",
+       "transformers",
+       {{"start_layer", "0", "first block that is used"}, rules("chefer-stable")}},
+      {"full-lrp",
+       "relevance of every pixel, through all blocks and the patch embedding",
+       "Bach et al. 2015 with the rules of Chefer et al. 2021, arXiv 2012.09838",
+       "transformers",
+       {rules("chefer-classic")}},
       {"attention-last",
        "attention of the readout in the last block, mean over heads",
        "baseline of Chefer et al. 2021, arXiv 2012.09838",
@@ -54,6 +70,11 @@ std::vector<MethodInfo> build() {
        "baseline of Chefer et al. 2021, arXiv 2012.09838",
        "transformers",
        {gradient_of("logit"), {"normalise", "true", "min-max of the map to [0, 1]"}}},
+      {"partial-lrp",
+       "relevance of the last block's attention",
+       "Voita et al. 2019, arXiv 1905.09418, as a baseline of arXiv 2012.09838",
+       "transformers",
+       {rules("chefer-classic")}},
       {"rollout",
        "attention multiplied through the blocks, half of each step kept in place",
        "Abnar and Zuidema 2020, arXiv 2005.00928",

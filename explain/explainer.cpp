@@ -17,6 +17,8 @@ std::unique_ptr<Method> make(const Job& job) {
   if (id == "attention-grad-cam") return make_attention_grad_cam(job);
   if (id == "generic-attention") return make_generic_attention(job);
   if (id == "tam") return make_tam(job);
+  if (id == "transformer-attribution" || id == "full-lrp" || id == "partial-lrp")
+    return make_transformer_attribution(job);
   if (id == "predict") return make_predict(job);
   fail(ErrorKind::internal, ErrorCode::internal,
        "method {} is listed but not built; please report it", id);

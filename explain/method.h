@@ -28,6 +28,8 @@ std::unique_ptr<Method> make_attention_map(const Job&);  // attention-last, roll
 std::unique_ptr<Method> make_attention_grad_cam(const Job&);
 std::unique_ptr<Method> make_generic_attention(const Job&);
 std::unique_ptr<Method> make_tam(const Job&);
+// transformer-attribution, full-lrp, partial-lrp
+std::unique_ptr<Method> make_transformer_attribution(const Job&);
 std::unique_ptr<Method> make_predict(const Job&);
 
 // --- loops

@@ -20,11 +20,13 @@ int64_t packed_count(int64_t n, int64_t k);
 WHENCE_KERNEL(pack, const real* b, int64_t n, int64_t k, int64_t stride_n, int64_t stride_k,
               real* packed);
 
-// What happens to a sum before it is stored: c = activation(sum + bias[n]) + residual[m, n].
+// What happens to a sum before it is stored: c = activation(sum + bias[n]) + residual[m, n], or
+// activation(sum + bias[n] + residual[m, n]) with residual_first.
 struct Epilogue {
   const real* bias = nullptr;  // [n]
   Unary activation = Unary::identity;
   const real* residual = nullptr;  // same layout as c; may be c itself
+  bool residual_first = false;
 };
 
 // c[m, n] = epilogue(sum_k a[m, k] * b[n, k]). Rows of a and of c are a_stride and c_stride apart,

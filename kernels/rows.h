@@ -17,6 +17,9 @@ WHENCE_KERNEL(layer_norm_bwd, const real* x, const real* weight, const real* dy,
 WHENCE_KERNEL(layer_norm_bwd_weight, const real* x, const real* dy, real eps, int64_t rows,
               int64_t cols, real* dweight);
 
+// y[r] = the largest element of row r; NaN if there is one, -infinity for an empty row.
+WHENCE_KERNEL(row_largest, const real* x, int64_t rows, int64_t cols, real* y);
+
 // y = exp(x) / sum exp(x), computed from x - max(x). y may be x.
 WHENCE_KERNEL(softmax, const real* x, int64_t rows, int64_t cols, real* y);
 // dx = y * (dy - sum(y * dy)). dx may be dy.

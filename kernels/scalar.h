@@ -18,8 +18,16 @@ enum class Unary : uint8_t {
   gelu_tanh,   // its tanh approximation, same paper
   gelu_quick,  // x sigmoid(1.702 x), same paper; the activation of CLIP's published weights
   tanh,
+  relu6,  // min(max(x, 0), 6); derivative 0 at 0 and at 6
 };
-enum class Binary : uint8_t { add, sub, mul, first };  // first: a, whatever b is
+enum class Binary : uint8_t {
+  add,
+  sub,
+  mul,
+  first,  // a, whatever b is
+  div,
+  safe_div,  // a / (b + 1e-9), 0 where b is 0 (Chefer et al. 2021)
+};
 
 template <class T>
 struct Math;
@@ -30,8 +38,18 @@ struct Normal {
   T density, below;
 };
 
+// What relevance rules add to a denominator.
+inline constexpr double relevance_stabiliser = 1e-9;
+
 template <>
 struct Math<real> {
+  // The order of operations is that of the published code: b + 1e-9 as max(b, e) + min(b, e), which
+  // float rounds to b itself from 2^-5 on.
+  WHENCE_HD static real safe_div(real a, real b) {
+    const real e = real(relevance_stabiliser);
+    const real shifted = (b < e ? e : b) + (b < e ? b : e);
+    return b == 0 ? real(0) : a / (shifted == 0 ? e : shifted);
+  }
   WHENCE_HD static real constant(double c) { return real(c); }
   WHENCE_HD static real exp(real x) { return std::exp(x); }
   WHENCE_HD static real tanh(real x) { return std::tanh(x); }
@@ -84,6 +102,7 @@ WHENCE_HD inline T unary_value(T x) {
   }
   if constexpr (f == Unary::gelu_quick) return x * sigmoid(M::constant(1.702) * x);
   if constexpr (f == Unary::tanh) return M::tanh(x);
+  if constexpr (f == Unary::relu6) return M::clamp(M::positive(x), 6);
   if constexpr (f == Unary::identity) return x;
 }
 
@@ -111,6 +130,8 @@ WHENCE_HD inline T unary_slope(T x) {
     const T t = M::tanh(x);
     return one - t * t;
   }
+  if constexpr (f == Unary::relu6)
+    return M::one_where_positive(x) * M::one_where_positive(M::constant(6) - x);
   if constexpr (f == Unary::identity) return x - x + one;
 }
 
@@ -120,6 +141,8 @@ WHENCE_HD inline T binary_value(T a, T b) {
   if constexpr (f == Binary::sub) return a - b;
   if constexpr (f == Binary::mul) return a * b;
   if constexpr (f == Binary::first) return a;
+  if constexpr (f == Binary::div) return a / b;
+  if constexpr (f == Binary::safe_div) return Math<T>::safe_div(a, b);
 }
 
 }  // namespace whence::k

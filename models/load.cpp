@@ -1,7 +1,7 @@
 #include "models/load.h"
 
-#include "io/files.h"
 #include "models/model_folder.h"
+#include "models/vit_config.h"
 #include "runtime/check.h"
 
 namespace whence {
@@ -10,39 +10,29 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// A companion of the checkpoint, or nothing where the folder lacks it.
-std::optional<Json> companion(const Checkpoint& checkpoint, const char* name) {
-  std::error_code error;
-  if (!checkpoint.folder() || !fs::exists(*checkpoint.folder() / name, error)) return {};
-  return read_json(*checkpoint.folder() / name);
-}
-std::string companion_path(const Checkpoint& checkpoint, const char* name) {
-  return path_text(*checkpoint.folder() / name);
-}
-
-std::optional<ViTFacts> known_facts(const Checkpoint& checkpoint, const std::optional<Json>& config,
-                                    const std::string& arch) {
+std::optional<ViTFacts> known_facts(const Companions& companions, const std::string& arch) {
   if (!arch.empty()) return vit_facts_from_name(arch);
-  if (!config) return {};
-  return vit_facts_from_config(JsonObject(*config, companion_path(checkpoint, "config.json")));
+  if (const auto config = companions.config()) return vit_facts_from_config(*config);
+  return {};
 }
 
 class Loader {
  public:
-  Loader(const fs::path& path, const LoadOptions& options)
-      : options_(options), checkpoint_(Checkpoint::open(path)) {}
+  Loader(const Checkpoint& checkpoint, const ViTLayout& layout, const LoadOptions& options)
+      : options_(options),
+        checkpoint_(checkpoint),
+        layout_(layout),
+        companions_(checkpoint, options),
+        facts_(known_facts(companions_, options.arch)) {}
 
   LoadedViT run() {
-    layout_ = detect_vit_layout(checkpoint_);
-    config_ = companion(checkpoint_, "config.json");
-    facts_ = known_facts(checkpoint_, config_, options_.arch);
     sizes_ = resolve_vit_sizes(checkpoint_, layout_, facts_, options_.image_size);
     loaded_.config = sizes_.config;
     loaded_.layout = describe(layout_);
     note_assumptions();
     read_weights();
     read_preprocess();
-    read_class_names();
+    loaded_.labels = companions_.labels(loaded_.config.classes, loaded_.account.notes);
     return std::move(loaded_);
   }
 
@@ -92,53 +82,21 @@ class Loader {
 
   void read_preprocess() {
     const ImageSize size{loaded_.config.image_height, loaded_.config.image_width};
-    loaded_.preprocess = stated_preprocess(size);
+    const auto stated = companions_.preprocess(size);
+    if (!stated)
+      note("preprocessing is not stated: that of published {} models is assumed", loaded_.layout);
+    loaded_.preprocess =
+        stated ? *stated
+               : usual_preprocess(layout_, companions_.architecture(), sizes_.config.distilled,
+                                  size);
     if (options_.image_size) loaded_.preprocess = scaled(loaded_.preprocess, size);
-    const auto given = output_size(loaded_.preprocess);
-    if (given && (given->height != size.height || given->width != size.width))
-      fail_shape("{}: preprocessing gives images of {} x {}, the model takes {} x {}",
-                 checkpoint_.name(), given->height, given->width, size.height, size.width);
-  }
-
-  Preprocess stated_preprocess(ImageSize size) {
-    for (const char* name : {"preprocessor_config.json", "processor_config.json"}) {
-      const auto stated = companion(checkpoint_, name);
-      if (!stated) continue;
-      const JsonObject top(*stated, companion_path(checkpoint_, name));
-      return preprocess_from_hugging_face(top.object("image_processor").value_or(top));
-    }
-    std::string architecture = options_.arch;
-    if (config_) {
-      const JsonObject top(*config_, companion_path(checkpoint_, "config.json"));
-      if (architecture.empty()) architecture = top.text("architecture").value_or("");
-      // Older files have the keys of pretrained_cfg at the top.
-      const auto pretrained = top.object("pretrained_cfg");
-      if (pretrained || (top.has("architecture") && top.has("mean")))
-        return preprocess_from_timm(pretrained.value_or(top), size);
-    }
-    const Preprocess usual = usual_preprocess(layout_, architecture, sizes_.config.distilled, size);
-    note("preprocessing is not stated: that of published {} models is assumed", loaded_.layout);
-    return usual;
-  }
-
-  void read_class_names() {
-    const int64_t classes = loaded_.config.classes;
-    if (!options_.labels.empty()) {
-      loaded_.labels = read_labels(options_.labels, classes);
-      return;
-    }
-    std::optional<std::vector<std::string>> labels;
-    if (config_)
-      labels = labels_from_config(JsonObject(*config_, companion_path(checkpoint_, "config.json")),
-                                  classes);
-    if (!labels) note("class names are not stated: classes are called by their index");
-    loaded_.labels = labels ? std::move(*labels) : numbered_labels(classes);
+    check_preprocess(loaded_.preprocess, size, checkpoint_.name());
   }
 
   const LoadOptions& options_;
-  Checkpoint checkpoint_;
-  ViTLayout layout_;
-  std::optional<Json> config_;
+  const Checkpoint& checkpoint_;
+  const ViTLayout& layout_;
+  Companions companions_;
   std::optional<ViTFacts> facts_;
   ViTSizes sizes_;
   LoadedViT loaded_;
@@ -146,8 +104,15 @@ class Loader {
 
 }  // namespace
 
+LoadedViT load_vit(const Checkpoint& checkpoint, const ViTLayout& layout,
+                   const LoadOptions& options) {
+  return Loader(checkpoint, layout, options).run();
+}
+
 LoadedViT load_vit(const fs::path& path, const LoadOptions& options) {
-  return Loader(path, options).run();
+  Checkpoint checkpoint = Checkpoint::open(path);
+  const ViTLayout layout = detect_vit_layout(checkpoint);
+  return load_vit(checkpoint, layout, options);
 }
 
 }  // namespace whence

@@ -18,6 +18,35 @@ std::string describe(const ViTConfig& c) {
   return text;
 }
 
+std::string describe(const ResNetConfig& c) {
+  std::string blocks, widths;
+  for (const auto& layer : c.layers) {
+    blocks += fmt::format("{}{}", blocks.empty() ? "" : "+", layer.blocks);
+    widths += fmt::format("{}{}", widths.empty() ? "" : ", ", layer.outer);
+  }
+  std::string text = fmt::format("ResNet, {} {} of width {}", blocks,
+                                 c.bottleneck ? "bottlenecks" : "basic blocks", widths);
+  if (c.groups > 1) text += fmt::format(", {} groups", c.groups);
+  const int64_t expansion = c.layers[0].outer / c.layers[0].inner;
+  if (c.bottleneck && c.groups == 1 && expansion != 4)
+    text += fmt::format(", inside {}", c.layers[0].inner);
+  return text;
+}
+
+std::string describe(const MobileNetV2Config& c) {
+  int64_t blocks = 0;
+  for (const auto& stage : c.stages) blocks += stage.blocks;
+  return fmt::format("MobileNetV2, {} blocks of width {} to {}", blocks,
+                     c.stages.front().channels, c.stages.back().channels);
+}
+
+std::string describe(const VggConfig& c) {
+  size_t convolutions = 0;
+  for (const auto& layer : c.layers) convolutions += layer.size();
+  return fmt::format("VGG, {} convolutions{} and 3 dense layers of width {}, {}", convolutions,
+                     c.batch_norm ? " with batch norm" : "", c.hidden[0], c.hidden[1]);
+}
+
 // "weights/demo-vit/" and "vit.safetensors" become "demo-vit" and "vit".
 std::string stem(const std::filesystem::path& path) {
   auto p = std::filesystem::absolute(path).lexically_normal();
@@ -25,15 +54,24 @@ std::string stem(const std::filesystem::path& path) {
   return p.extension() == ".safetensors" ? p.stem().string() : p.filename().string();
 }
 
-}  // namespace
-
-Model load_model(const std::filesystem::path& path, const LoadOptions& options) {
-  LoadedViT loaded = load_vit(path, options);
-  const ViTConfig c = loaded.config;
+// What every family has.
+Model model_of(Loaded loaded) {
   Model m;
-  m.name = stem(path);
+  m.layout = std::move(loaded.layout);
+  m.weights = std::move(loaded.weights);
+  m.preprocess = loaded.preprocess;
+  m.labels = std::move(loaded.labels);
+  for (const auto& bound : loaded.account.bound) m.account.bound.push_back(bound.stored);
+  for (const auto& skipped : loaded.account.skipped)
+    m.account.skipped.emplace_back(skipped.stored, skipped.reason);
+  m.notes = std::move(loaded.account.notes);
+  return m;
+}
+
+Model model_of(LoadedViT loaded) {
+  const ViTConfig c = loaded.config;
+  Model m = model_of(static_cast<Loaded&&>(loaded));
   m.architecture = describe(c);
-  m.layout = loaded.layout;
   m.input = {c.channels, c.image_height, c.image_width};
   m.classes = c.classes;
   m.blocks = c.depth;
@@ -42,13 +80,36 @@ Model load_model(const std::filesystem::path& path, const LoadOptions& options) 
   m.grid_width = c.grid_width();
   m.token_readout = c.pooling == ViTConfig::Pooling::token;
   m.build = [c](Graph& graph, int64_t batch) { return build_vit(graph, c, batch); };
-  m.weights = std::move(loaded.weights);
-  m.preprocess = loaded.preprocess;
-  m.labels = std::move(loaded.labels);
-  for (const auto& bound : loaded.account.bound) m.account.bound.push_back(bound.stored);
-  for (const auto& skipped : loaded.account.skipped)
-    m.account.skipped.emplace_back(skipped.stored, skipped.reason);
-  m.notes = std::move(loaded.account.notes);
+  return m;
+}
+
+Model model_of(LoadedCnn loaded) {
+  const CnnConfig config = std::move(loaded.config);
+  Model m = model_of(static_cast<Loaded&&>(loaded));
+  std::visit(
+      [&m](const auto& c) {
+        m.architecture = fmt::format("{}, {} x {} pixels, {} classes", describe(c),
+                                     c.image_height, c.image_width, c.classes);
+        m.input = {c.channels, c.image_height, c.image_width};
+        m.classes = c.classes;
+        m.grid_height = c.grid_height();
+        m.grid_width = c.grid_width();
+      },
+      config);
+  m.token_readout = false;
+  m.build = [config](Graph& graph, int64_t batch) { return build_cnn(graph, config, batch); };
+  return m;
+}
+
+}  // namespace
+
+Model load_model(const std::filesystem::path& path, const LoadOptions& options) {
+  Checkpoint checkpoint = Checkpoint::open(path);
+  const ModelLayout layout = detect_layout(checkpoint);
+  const auto* vit = std::get_if<ViTLayout>(&layout);
+  Model m = vit ? model_of(load_vit(checkpoint, *vit, options))
+                : model_of(load_cnn(checkpoint, std::get<CnnLayout>(layout), options));
+  m.name = stem(path);
   return m;
 }
 

@@ -2,15 +2,47 @@
 #pragma once
 
 #include <filesystem>
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "io/json.h"
-#include "models/vit_config.h"
+#include "models/detect.h"
+#include "weights/checkpoint.h"
 #include "whence/image.h"
+#include "whence/model.h"
 
 namespace whence {
+
+// The files beside a checkpoint, each read once, and what the caller gave instead of them.
+class Companions {
+ public:
+  Companions(const Checkpoint& checkpoint, const LoadOptions& options);
+  std::optional<JsonObject> config() const;  // config.json
+  std::string architecture() const;          // as the caller or timm's config.json names it
+  // What a processor's file or timm's config.json states, for images of this size; nothing where
+  // neither does.
+  std::optional<Preprocess> preprocess(ImageSize size) const;
+  // The caller's, else those of config.json, else numbers, which `notes` then says.
+  std::vector<std::string> labels(int64_t classes, std::vector<std::string>& notes) const;
+
+ private:
+  std::optional<Json> read(const char* name) const;
+  std::string path(const char* name) const;
+  const Checkpoint& checkpoint_;
+  const LoadOptions& options_;
+  std::optional<Json> config_;
+};
+// Throws unless the recipe gives images of this size, where it gives a size.
+void check_preprocess(const Preprocess& recipe, ImageSize size, const std::string& where);
+
+// input_size of timm's config.json: channels, height, width.
+std::optional<std::array<int64_t, 3>> timm_input_size(const JsonObject& config);
+// Classes by id2label, else num_labels, of Hugging Face.
+std::optional<int64_t> stated_classes(const JsonObject& config);
+// A number for both sides, or a list of two: height, width.
+std::optional<ImageSize> stated_sides(const JsonObject& config, const char* key, int64_t most);
 
 // preprocessor_config.json of Hugging Face image processors: ViT, DeiT, CLIP, BiT and ConvNeXt
 // conventions. Values that would change the pixels and are not supported are unsupported errors.
@@ -20,6 +52,7 @@ Preprocess preprocess_from_timm(const JsonObject& pretrained_cfg, ImageSize size
 // What the published models of a layout use, where nothing is stated. `architecture` may be empty.
 Preprocess usual_preprocess(const ViTLayout& layout, std::string_view architecture, bool distilled,
                             ImageSize size);
+Preprocess usual_preprocess(CnnLayout layout, ImageSize size);
 // The same recipe for another size of the model's input: the border that a crop removes keeps its
 // share.
 Preprocess scaled(Preprocess recipe, ImageSize size);

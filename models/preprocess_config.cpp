@@ -231,6 +231,21 @@ Preprocess usual_preprocess(const ViTLayout& layout, std::string_view architectu
   return p;
 }
 
+Preprocess usual_preprocess(CnnLayout layout, ImageSize size) {
+  Preprocess p;
+  p.mean = imagenet_mean, p.std = imagenet_std;
+  const bool hub = layout == CnnLayout::resnet_hub;
+  p.crop_rounding = hub ? Preprocess::CropRounding::floor : Preprocess::CropRounding::half_even;
+  p.filter =
+      hub || layout == CnnLayout::mobilenet_timm ? Resample::bicubic : Resample::bilinear;
+  const double kept = 224.0 / 256.0;
+  set_resize(p,
+             size.height == size.width ? Preprocess::Fit::short_side : Preprocess::Fit::exact,
+             {enlarged(size.height, kept), enlarged(size.width, kept)});
+  set_crop(p, size);
+  return p;
+}
+
 std::optional<ImageSize> output_size(const Preprocess& p) {
   if (p.crop) return ImageSize{p.crop_height, p.crop_width};
   if (p.fit == Preprocess::Fit::exact) return ImageSize{p.resize_height, p.resize_width};

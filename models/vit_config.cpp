@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/model_folder.h"
 #include "runtime/check.h"
 
 namespace whence {
@@ -31,27 +32,12 @@ Activation activation_of(const JsonObject& config, const char* key, const std::s
               config.file(), config.name(key), printable(name));
 }
 
-// A number for both sides, or a list of two: height, width.
-std::optional<ImageSize> sides(const JsonObject& config, const char* key, int64_t most) {
-  const Json* v = config.find(key);
-  if (!v) return {};
-  if (!v->is_array()) {
-    const int64_t side = *config.integer(key, 1, most);
-    return ImageSize{side, side};
-  }
-  if (v->size() != 2)
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' has {} numbers, 2 are needed", config.file(),
-         config.name(key), v->size());
-  return ImageSize{json_integer((*v)[0], config.file(), config.name(key), 1, most),
-                   json_integer((*v)[1], config.file(), config.name(key), 1, most)};
-}
-
 void read_image_and_patch(const JsonObject& config, const char* image_key, ViTFacts& facts) {
-  if (const auto image = sides(config, image_key, max_side)) {
+  if (const auto image = stated_sides(config, image_key, max_side)) {
     facts.image_height = image->height;
     facts.image_width = image->width;
   }
-  if (const auto patch = sides(config, "patch_size", max_patch)) {
+  if (const auto patch = stated_sides(config, "patch_size", max_patch)) {
     if (patch->height != patch->width)
       unsupported("{}: '{}' is {} x {}; only square patches are supported", config.file(),
                   config.name("patch_size"), patch->height, patch->width);
@@ -124,12 +110,7 @@ ViTFacts vit_facts_from_hugging_face(const JsonObject& config) {
   facts.norm_epsilon = config.number("layer_norm_eps", 1e-30, 1 - 1e-9).value_or(1e-12);
   facts.activation =
       activation_of(config, "hidden_act", config.text("hidden_act").value_or("gelu"));
-  facts.classes = config.integer("num_labels", 1, max_classes);
-  if (const auto labels = config.object("id2label"))
-    if (!labels->value().empty()) facts.classes = int64_t(labels->value().size());
-  if (facts.classes && *facts.classes > max_classes)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} labels, the limit is {}", config.file(),
-         *facts.classes, max_classes);
+  facts.classes = stated_classes(config);
   return facts;
 }
 
@@ -143,16 +124,10 @@ ViTFacts vit_facts_from_timm(const JsonObject& config) {
          "{}: {}", config.file(), e.what());
   }
   facts.source = "config.json";
-  // Keys of the pretrained configuration stand at the top of older files.
-  const JsonObject pretrained = config.object("pretrained_cfg").value_or(config);
-  if (const Json* size = pretrained.find("input_size")) {
-    if (!size->is_array() || size->size() != 3)
-      fail(ErrorKind::file, ErrorCode::format,
-           "{}: 'input_size' must be a list of channels, height and width", config.file());
-    const std::string key = pretrained.name("input_size");
-    facts.channels = json_integer((*size)[0], config.file(), key, 1, max_channels);
-    facts.image_height = json_integer((*size)[1], config.file(), key, 1, max_side);
-    facts.image_width = json_integer((*size)[2], config.file(), key, 1, max_side);
+  if (const auto size = timm_input_size(config)) {
+    facts.channels = (*size)[0];
+    facts.image_height = (*size)[1];
+    facts.image_width = (*size)[2];
   }
   if (const auto classes = config.integer("num_classes", 0, max_classes); classes && *classes > 0)
     facts.classes = classes;

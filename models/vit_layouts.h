@@ -22,9 +22,7 @@ struct ViTLayout {
 };
 std::string describe(const ViTLayout& layout);  // "Hugging Face DeiT, version 4 names"
 
-// Recognises the layout by its keys. Where none fits, a wrapper prefix that every key has is
-// removed and the keys are tried again. Checkpoints of other architectures are unsupported errors
-// that name them.
+// detect_layout (models/detect.h) for vision transformers; anything else is an unsupported error.
 ViTLayout detect_vit_layout(Checkpoint& checkpoint);
 
 // Sizes and variants that names and shapes decide. Heads, epsilon, activation and the image's

@@ -1,43 +1,26 @@
 // The name maps of ViT and DeiT checkpoints.
+#include "models/map_writer.h"
 #include "models/vit_layouts.h"
 
 namespace whence {
 namespace {
 
-class MapWriter {
- public:
-  explicit MapWriter(NameMap& map) : map_(map) {}
-  void tensor(const std::string& pattern, const std::string& canonical) {
-    map_.rules.push_back({.pattern = pattern, .canonical = canonical});
-  }
-  void layer(const std::string& pattern, const std::string& canonical) {
-    tensor(pattern + ".weight", canonical + ".weight");
-    tensor(pattern + ".bias", canonical + ".bias");
-  }
-  // The convolution over patches is a product with its kernel, flattened.
-  void patch(const std::string& pattern, const ViTConfig& c) {
-    map_.rules.push_back({.pattern = pattern + ".weight",
-                          .canonical = "embed.patch.weight",
-                          .stored = Shape{c.width, c.channels, c.patch, c.patch}});
-    tensor(pattern + ".bias", "embed.patch.bias");
-  }
-  // One matrix whose rows are those of the query, then the key, then the value.
-  void fused(const std::string& weight, const std::string& bias) {
-    for (int part = 0; part < 3; ++part) {
-      const std::string canonical = std::string("blocks.{i}.attn.") + "qkv"[part];
-      map_.rules.push_back(
-          {.pattern = weight, .canonical = canonical + ".weight", .part = part, .parts = 3});
-      map_.rules.push_back(
-          {.pattern = bias, .canonical = canonical + ".bias", .part = part, .parts = 3});
-    }
-  }
-  void skip(const std::string& pattern, const std::string& reason) {
-    map_.rules.push_back({.pattern = pattern, .skip = reason});
-  }
+// The convolution over patches is a product with its kernel, flattened.
+void patch_layer(MapWriter& m, const std::string& pattern, const ViTConfig& c) {
+  m.rule({.pattern = pattern + ".weight",
+          .canonical = "embed.patch.weight",
+          .stored = Shape{c.width, c.channels, c.patch, c.patch}});
+  m.tensor(pattern + ".bias", "embed.patch.bias");
+}
 
- private:
-  NameMap& map_;
-};
+// One matrix whose rows are those of the query, then the key, then the value.
+void fused_layers(MapWriter& m, const std::string& weight, const std::string& bias) {
+  for (int part = 0; part < 3; ++part) {
+    const std::string canonical = std::string("blocks.{i}.attn.") + "qkv"[part];
+    m.rule({.pattern = weight, .canonical = canonical + ".weight", .part = part, .parts = 3});
+    m.rule({.pattern = bias, .canonical = canonical + ".bias", .part = part, .parts = 3});
+  }
+}
 
 void timm_names(NameMap& map, const ViTConfig& config) {
   MapWriter m(map);
@@ -45,10 +28,10 @@ void timm_names(NameMap& map, const ViTConfig& config) {
   m.tensor("dist_token", "embed.dist");
   m.tensor("reg_token", "embed.registers");
   m.tensor("pos_embed", "embed.pos");
-  m.patch("patch_embed.proj", config);
+  patch_layer(m, "patch_embed.proj", config);
   m.layer("norm_pre", "norm_pre");
   m.layer("blocks.{i}.norm1", "blocks.{i}.norm1");
-  m.fused("blocks.{i}.attn.qkv.weight", "blocks.{i}.attn.qkv.bias");
+  fused_layers(m, "blocks.{i}.attn.qkv.weight", "blocks.{i}.attn.qkv.bias");
   m.layer("blocks.{i}.attn.proj", "blocks.{i}.attn.proj");
   m.tensor("blocks.{i}.ls1.gamma", "blocks.{i}.scale1");
   m.tensor("blocks.{i}.gamma_1", "blocks.{i}.scale1");  // the original DeiT-III files
@@ -79,7 +62,7 @@ void hugging_face_names(NameMap& map, const ViTConfig& config, const std::string
   if (prefix == "deit.")
     m.tensor(in + "distillation_token", config.distilled ? "embed.dist" : "embed.registers");
   m.tensor(in + "position_embeddings", "embed.pos");
-  m.patch(in + "patch_embeddings.projection", config);
+  patch_layer(m, in + "patch_embeddings.projection", config);
   m.layer(layer + "layernorm_before", "blocks.{i}.norm1");
   m.layer(layer + (v5 ? "attention.q_proj" : "attention.attention.query"), "blocks.{i}.attn.q");
   m.layer(layer + (v5 ? "attention.k_proj" : "attention.attention.key"), "blocks.{i}.attn.k");
@@ -106,9 +89,9 @@ void torchvision_names(NameMap& map, const ViTConfig& config) {
   const std::string layer = "encoder.layers.encoder_layer_{i}.";
   m.tensor("class_token", "embed.cls");
   m.tensor("encoder.pos_embedding", "embed.pos");
-  m.patch("conv_proj", config);
+  patch_layer(m, "conv_proj", config);
   m.layer(layer + "ln_1", "blocks.{i}.norm1");
-  m.fused(layer + "self_attention.in_proj_weight", layer + "self_attention.in_proj_bias");
+  fused_layers(m, layer + "self_attention.in_proj_weight", layer + "self_attention.in_proj_bias");
   m.layer(layer + "self_attention.out_proj", "blocks.{i}.attn.proj");
   m.layer(layer + "ln_2", "blocks.{i}.norm2");
   m.layer(layer + "mlp.0", "blocks.{i}.mlp.fc1");

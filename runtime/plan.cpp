@@ -381,7 +381,7 @@ size_t Plan::bytes() const { return impl_->arena_bytes; }
 size_t Plan::derived_bytes() const {
   size_t n = 0;
   for (const Slot& s : impl_->slots)
-    if (s.buffer < 0 && impl_->node(s.value.node).op) n += s.value.type().bytes();
+    if (s.buffer < 0 && s.tensor && impl_->node(s.value.node).op) n += s.value.type().bytes();
   return n;
 }
 

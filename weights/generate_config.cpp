@@ -129,17 +129,53 @@ Json hugging_face_json(const ViTConfig& c, const ViTLayout& layout, const WriteO
   return config;
 }
 
+void add_sizes(const CnnSizes& c, const WriteOptions& options, Json& config) {
+  config["image_size"] = {c.image_height, c.image_width};
+  config["num_channels"] = c.channels;
+  config["num_labels"] = c.classes;
+  for (size_t i = 0; i < options.labels.size(); ++i)
+    config["id2label"][std::to_string(i)] = options.labels[i];
+}
+
+void add_resnet(const ResNetConfig& c, Json& config) {
+  config["architectures"] = {"ResNetForImageClassification"};
+  config["model_type"] = "resnet";
+  config["embedding_size"] = c.stem;
+  config["layer_type"] = c.bottleneck ? "bottleneck" : "basic";
+  config["hidden_act"] = "relu";
+  for (const auto& layer : c.layers) {
+    config["depths"].push_back(layer.blocks);
+    config["hidden_sizes"].push_back(layer.outer);
+    if (layer.outer != layer.inner * (c.bottleneck ? 4 : 1) || c.groups != 1)
+      fail_usage("Hugging Face's configuration cannot state wide or grouped bottlenecks");
+  }
+  config["downsample_in_first_stage"] = c.layers[0].stride == 2;
+  config["downsample_in_bottleneck"] = c.stride_in_first;
+}
+
+void check_labels(const WriteOptions& options, int64_t classes) {
+  if (!options.labels.empty() && int64_t(options.labels.size()) != classes)
+    fail_usage("{} labels given, the model has {} classes", options.labels.size(), classes);
+}
+
 }  // namespace
+
+Json cnn_config_json(const CnnConfig& config, CnnLayout layout, const WriteOptions& options) {
+  check_labels(options, sizes_of(config).classes);
+  Json json = Json::object();
+  add_sizes(sizes_of(config), options, json);
+  if (layout == CnnLayout::resnet_hub) add_resnet(std::get<ResNetConfig>(config), json);
+  return json;
+}
 
 Json vit_config_json(const ViTConfig& config, const ViTLayout& layout,
                      const WriteOptions& options) {
-  if (!options.labels.empty() && int64_t(options.labels.size()) != config.classes)
-    fail_usage("{} labels given, the model has {} classes", options.labels.size(), config.classes);
+  check_labels(options, config.classes);
   return layout.names == ViTNames::timm ? timm_json(config, options)
                                         : hugging_face_json(config, layout, options);
 }
 
-Json vit_preprocess_json(const Preprocess& p) {
+Json preprocess_json(const Preprocess& p) {
   if (p.crop && p.crop_rounding != Preprocess::CropRounding::floor)
     fail_usage("preprocessor_config.json cannot state a crop that rounds half to even");
   const bool short_side = p.fit == Preprocess::Fit::short_side;

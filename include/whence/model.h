@@ -18,13 +18,13 @@ namespace whence {
 
 struct Model {
   std::string name;          // the folder's or file's stem, or the bundled name
-  std::string architecture;  // "vit, width 768, depth 12, heads 12, patch 16, 224 x 224"
+  std::string architecture;  // in words: family, sizes, classes
   std::string layout;        // of the checkpoint: "timm", "hub", "torchvision"
   Shape input;               // of one item: [C, H, W]
   int64_t classes = 0;
-  int64_t blocks = 0;         // attention blocks, "blocks.0" to "blocks.N-1"
+  int64_t blocks = 0;         // attention blocks, "blocks.0" to "blocks.N-1"; 0: no transformer
   int64_t prefix_tokens = 0;  // tokens before the patches
-  int64_t grid_height = 0, grid_width = 0;
+  int64_t grid_height = 0, grid_width = 0;  // of the patches, or of "features.last"
   bool token_readout =
       true;  // the head reads row 0 (and 1 where distilled); false: the mean of the patches
   std::function<Value(Graph&, int64_t batch)> build;  // returns the logits [batch, classes]
@@ -43,7 +43,7 @@ struct ImageSize {
 };
 struct LoadOptions {
   std::string arch;  // a named architecture, where shapes and config.json do not decide
-  std::optional<ImageSize> image_size;  // resamples the position embedding
+  std::optional<ImageSize> image_size;  // of the input; resamples a position embedding
   std::filesystem::path labels;         // a file of class names; empty: those of the model
   bool allow_unexpected = false;  // tensors inside known layers that are not used are tolerated
   bool allow_nonfinite = false;   // weights may hold NaN and infinities (for study)

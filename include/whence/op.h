@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "whence/graph.h"
+#include "whence/rules.h"
 
 namespace whence {
 
@@ -25,7 +26,9 @@ struct View {
 struct Emit {
   Graph& graph;
   int node;
-  std::vector<bool> wanted;  // for each input: does anything above it want a gradient?
+  // For each input: does anything above it want a gradient? In relevance passes the inner outputs
+  // 1, 2, ... follow: is their relevance wanted?
+  std::vector<bool> wanted;
   Value in(int i) const { return graph.node(node).in[size_t(i)]; }
   Value out(int i = 0) const { return Value{&graph, node, i}; }
   bool wants(int i) const { return wanted[size_t(i)]; }
@@ -63,6 +66,13 @@ struct Op {
   // Gradient by output `output`, which is an inner value of the op (an attention's probabilities),
   // given the cotangent dy of output 0.
   virtual Value inner_gradient(const Emit& e, int output, Value dy) const;
+
+  // What a relevance rule hands to each wanted input, and after those to each inner output 1, 2,
+  // ... (an empty Value: nothing), given the relevance r of output 0. Here: Pass and Proportional,
+  // from the gradient rule; other rules are unsupported.
+  virtual Values relprop(const Emit& e, const Rule& rule, Value r) const;
+  // Pass through an op that keeps its input's shape and is no rearrangement: the relevance itself.
+  virtual bool rearranges() const { return false; }
 
   virtual RowFlow row_flow(std::span<const Type>) const { return {}; }
   // Input whose memory output 0 may take when nothing reads it later; -1: none.

@@ -9,6 +9,7 @@ namespace whence {
 
 // --- elementwise ---------------------------------------------------------------------------------
 Value relu(Value x);        // max(x, 0), derivative 0 at 0
+Value relu6(Value x);       // min(max(x, 0), 6), derivative 0 at 0 and at 6
 Value gelu(Value x);        // x Phi(x), error function (Hendrycks and Gimpel 2016)
 Value gelu_tanh(Value x);   // its tanh approximation
 Value gelu_quick(Value x);  // x sigmoid(1.702 x)
@@ -19,6 +20,10 @@ inline Value scale(Value x, real factor) { return affine(x, factor, 0); }
 Value add(Value a, Value b);
 Value sub(Value a, Value b);
 Value mul(Value a, Value b);
+Value div(Value a, Value b);
+// a / (b + 1e-9), and 0 where b is 0: how relevance is divided (Chefer, Gur and Wolf 2021). No
+// gradient.
+Value safe_div(Value a, Value b);
 
 // --- products ------------------------------------------------------------------------------------
 // y[..., o] = sum_c x[..., c] weight[o, c] + bias[o]; bias may be empty.
@@ -32,6 +37,7 @@ Value einsum(Value a, Value b, std::string_view labels);
 Value layer_norm(Value x, Value weight, Value bias, real epsilon);  // over the last axis
 Value softmax(Value x);                                             // over the last axis
 Value log_softmax(Value x);                                         // over the last axis
+Value largest(Value x);  // [B, ...] -> [B]: of each sample; NaN if there is one. No gradient.
 // loss[b] = -sum_k target[b, k] log_softmax(logits)[b, k]; target rows are distributions. [B, K] ->
 // [B]
 Value cross_entropy(Value logits, Value target);
@@ -81,5 +87,31 @@ Value random_normal(Value keys, Shape shape);
 // --- images --------------------------------------------------------------------------------------
 // [B, C, H, W] -> [B, (H/P)(W/P), C*P*P]: patches row by row, elements as in a convolution weight.
 Value patchify(Value image, int64_t patch);
+// [B, C, H, W] -> [B, H, W, C], the layout of everything below.
+Value channels_last(Value image);
+
+// --- convolutions --------------------------------------------------------------------------------
+struct Window {
+  int64_t stride = 1, pad = 0, dilation = 1;
+};
+// x [B, H, W, C], weight [O, C/groups, kh, kw] as checkpoints store it, bias [O] or empty -> [B,
+// H', W', O] with H' = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1, rounded down. The number
+// of groups follows from the channels of both.
+Value conv2d(Value x, Value weight, Value bias, Window window = {});
+// (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis, with the statistics of
+// a trained model. Differentiable by x.
+Value batch_norm(Value x, Value weight, Value bias, Value mean, Value variance, real epsilon);
+
+// H' = (H + 2 pad - size) / stride + 1, rounded down, or up with `ceil` (windows that would begin
+// beyond the image and its padding are left out). pad <= size / 2.
+struct PoolWindow {
+  int64_t size, stride, pad = 0;
+  bool ceil = false;
+};
+// Padding never wins; the gradient goes to the first maximum of a window in row-major order.
+Value max_pool(Value x, PoolWindow window);
+// The sum over a window divided by its elements inside the image and, with count_padding, inside
+// the padding.
+Value average_pool(Value x, PoolWindow window, bool count_padding = true);
 
 }  // namespace whence

@@ -11,9 +11,9 @@
 
 #include <vector>
 
+#include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/panel.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/vec_math.h"
 
 namespace whence::k {
 namespace {
@@ -25,21 +25,6 @@ constexpr int64_t chunk_bytes = 512 * 1024;
 // Multiply-adds that are worth a thread: about 10 microseconds of reading weights.
 constexpr int64_t work_per_thread = 1 << 18;
 
-template <Unary f>
-void finish(const real* sums, int64_t rows, int64_t width, const Epilogue& e, int64_t column,
-            real* c, int64_t c_stride) {
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t at = i * c_stride + column;
-    each_vec(width, [&](int64_t j, auto n) {
-      Vec x = load(sums + i * panel_width + j);
-      if (e.bias) x += load(e.bias + column + j, n);
-      x = unary_value<f>(x);
-      if (e.residual) x += load(e.residual + at + j, n);
-      store(c + at + j, x, n);
-    });
-  }
-}
-
 // Starts fetching the part of c and of the residual that a tile will touch when its sums are done.
 void ask_for(const real* residual, const real* c, int64_t row, int64_t rows, int64_t column,
              int64_t c_stride) {
@@ -49,26 +34,6 @@ void ask_for(const real* residual, const real* c, int64_t row, int64_t rows, int
       if (residual) __builtin_prefetch(residual + i * c_stride + column + v, 0);
     }
   }
-}
-
-using Finish = void (*)(const real*, int64_t, int64_t, const Epilogue&, int64_t, real*, int64_t);
-
-Finish finish_for(Unary f) {
-  switch (f) {
-    case Unary::identity:
-      break;
-    case Unary::relu:
-      return finish<Unary::relu>;
-    case Unary::gelu:
-      return finish<Unary::gelu>;
-    case Unary::gelu_tanh:
-      return finish<Unary::gelu_tanh>;
-    case Unary::gelu_quick:
-      return finish<Unary::gelu_quick>;
-    case Unary::tanh:
-      return finish<Unary::tanh>;
-  }
-  return finish<Unary::identity>;
 }
 
 // Rows whose distance is a multiple of half an L1 way fall into so few cache sets that the rows of
@@ -115,7 +80,7 @@ void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int
     most = std::min(most, std::max<int64_t>(tile_rows, m / (4 * s.threads)));
   }
   const Cuts chunks(m, most);
-  const Finish store_tile = finish_for(epilogue.activation);
+  const Finish store_tile = finish_for(epilogue);
   const int64_t grain = std::max<int64_t>(
       1, work_per_thread * panels * chunks.pieces / std::max<int64_t>(1, m * n * k));
   parallel_ranges(s, chunks.pieces * panels, grain, [&](int64_t begin, int64_t end) {
@@ -146,7 +111,7 @@ void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int
              panel_width, false, {next + t * share * k, share});
         Epilogue here = epilogue;
         if (here.residual) here.residual += (first + i) * c_stride;
-        store_tile(sums, height, width, here, column, c + (first + i) * c_stride, c_stride);
+        store_tile(sums, panel_width, height, width, here, column, c + (first + i) * c_stride, c_stride);
       }
     }
   });

@@ -5,6 +5,8 @@
 // the cache level the tensor lives in.
 #include "kernels/rows.h"
 
+#include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "kernels/cpu/parallel.h"
@@ -130,6 +132,18 @@ void log_softmax_bwd(Stream& s, const real* y, const real* dy, int64_t rows, int
     each_vec(cols, [&](int64_t i, auto n) {
       store(dx + at + i, fma(exp(load(y + at + i, n)), -sum, load(dy + at + i, n)), n);
     });
+  });
+}
+
+void row_largest(Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {
+  parallel_ranges(s, rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const real* row = x + r * cols;
+      const real top = row_max(row, cols);
+      y[r] = std::any_of(row, row + cols, [](real v) { return v != v; })
+                 ? std::numeric_limits<real>::quiet_NaN()
+                 : top;
+    }
   });
 }
 

@@ -11,6 +11,7 @@
 // Bytes: q and context once, k and v once for every 64 queries (from L2), and what is captured.
 // Bound by the FMA units: two products for the context, a third for captures.
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/tensor_attention.cuh"
 
 namespace whence::k {
 namespace {
@@ -89,6 +90,8 @@ void attention(gpu::Stream& s, const real* q, const real* k, const real* v, cons
   const bool maps = out.probs || out.head_mean;
   if (!context && !maps && !out.row) return;
   if (z.batch <= 0 || z.heads <= 0 || z.queries <= 0) return;
+  if (attention_on_tensor_cores(s.precision, z.width))
+    return tensor_attention(s, q, k, v, z, scale, context, out);
   const Problem all(q, k, v, nullptr, z, scale);
   const Problem needed = context || maps ? all : all.only_row(out.row_index);
   const HeadRuns runs = out.head_mean ? HeadRuns::mean(all) : HeadRuns::single(all);

@@ -17,6 +17,7 @@
 // and the results. Bound by the FMA units: 2 products for the statistics, 3 for dq, 2 to 4 for dk,
 // dv and the chain.
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/tensor_attention.cuh"
 #include "kernels/scalar.h"
 
 namespace whence::k {
@@ -321,6 +322,8 @@ void attention_bwd(gpu::Stream& s, const real* q, const real* k, const real* v,
                    const real* dcontext, const AttentionSize& z, real scale,
                    const AttentionGradients& out) {
   if (z.batch <= 0 || z.heads <= 0) return;
+  if (attention_on_tensor_cores(s.precision, z.width))
+    return tensor_attention_bwd(s, q, k, v, dcontext, z, scale, out);
   const Problem p(q, k, v, dcontext, z, scale);
   const bool chain = out.chain_out, dot = out.dq || out.dk, by_keys = out.dk || out.dv || chain;
   const bool means = out.dprobs_mean || out.relevance;

@@ -102,6 +102,8 @@ void with(Unary f, G&& g) {
       return g(std::integral_constant<Unary, Unary::gelu_quick>());
     case Unary::tanh:
       return g(std::integral_constant<Unary, Unary::tanh>());
+    case Unary::relu6:
+      return g(std::integral_constant<Unary, Unary::relu6>());
   }
 }
 
@@ -142,6 +144,10 @@ void binary(gpu::Stream& s, Binary f, const real* a, const real* b, const Broadc
       return binary_of<Binary::mul>(s, a, b, space, y);
     case Binary::first:
       return binary_of<Binary::first>(s, a, b, space, y);
+    case Binary::div:
+      return binary_of<Binary::div>(s, a, b, space, y);
+    case Binary::safe_div:
+      return binary_of<Binary::safe_div>(s, a, b, space, y);
   }
 }
 

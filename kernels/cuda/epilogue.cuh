@@ -21,22 +21,30 @@ __device__ real activate(Unary f, real x) {
       return unary_value<Unary::gelu_quick>(x);
     case Unary::tanh:
       return unary_value<Unary::tanh>(x);
+    case Unary::relu6:
+      return unary_value<Unary::relu6>(x);
   }
   return x;
 }
 
-// c = activation(sum + bias) + residual, from the tile's first element on. The residual may be c:
+// What becomes of the sum x for element `at` of the result, in column `col`.
+__device__ real finished(const Epilogue& e, real x, int64_t col, int64_t at) {
+  if (e.bias) x += e.bias[col];
+  if (e.residual && e.residual_first) x += e.residual[at];
+  x = activate(e.activation, x);
+  if (e.residual && !e.residual_first) x += e.residual[at];
+  return x;
+}
+
+// Stores finished sums from the tile's first element on. The residual may be c:
 // an element is read by the thread that writes it, before it does.
 struct Finish {
   Epilogue e;
   real* c;
   int64_t c_stride, row, col;
   __device__ void operator()(int i, int j, real x) const {
-    if (e.bias) x += e.bias[col + j];
-    x = activate(e.activation, x);
     const int64_t at = (row + i) * c_stride + col + j;
-    if (e.residual) x += e.residual[at];
-    c[at] = x;
+    c[at] = finished(e, x, col + j, at);
   }
 };
 

@@ -34,7 +34,13 @@ WHENCE_HD inline Bf16 to_bf16(float x) {
 }
 WHENCE_HD inline float to_float(Bf16 x) { return float_of(uint32_t{x.bits} << 16); }
 WHENCE_HD inline uint32_t pair(float low, float high) {
+#ifdef __CUDA_ARCH__
+  uint32_t both;  // one instruction, the same rounding; NaN becomes 0x7fff
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+#else
   return uint32_t{to_bf16(low).bits} | uint32_t{to_bf16(high).bits} << 16;
+#endif
 }
 
 // A float with the 10 stored bits of tf32, to the nearest, ties away from zero (cvt.rna).

@@ -132,6 +132,13 @@ __device__ real row_max(const real* x, int64_t cols) {
   return gpu::warp_max(top);
 }
 
+__global__ void row_largest_kernel(const real* x, int64_t rows, int64_t cols, real* y) {
+  const int64_t row = row_of_warp();
+  if (row >= rows) return;
+  const real top = row_max(x + row * cols, cols);
+  if (first_col() == 0) y[row] = top;
+}
+
 struct Exp {  // exp(x[c] - top)
   const real* x;
   real top;
@@ -211,6 +218,11 @@ void layer_norm_bwd_weight(gpu::Stream& s, const real* x, const real* dy, real e
   if (chunks > 1)
     gpu::launch(s, {gpu::pieces<int64_t>(cols, threads), threads}, sum_chunks_kernel, partial,
                 chunks, cols, dweight);
+}
+
+void row_largest(gpu::Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {
+  gpu::launch(s, {gpu::pieces<int64_t>(std::max<int64_t>(rows, 0), warps), threads},
+              row_largest_kernel, x, rows, cols, y);
 }
 
 void softmax(gpu::Stream& s, const real* x, int64_t rows, int64_t cols, real* y) {

@@ -3,15 +3,15 @@
 // context exp(scale (s - top)). Statistics, exponentials, captures and sums are f32, and the
 // captured P is not rounded.
 //
-//   context_kernel   a block owns 64 queries of a head, a warp 16 of them with all of their
-//                    context, and goes through the keys once; what was summed before a larger score
-//                    came is scaled down. Leaves the row statistics where a capture needs them.
+//   context_kernel   a block owns tiles of 64 queries of a head, a warp 16 rows of each with their
+//                    whole context, and goes through the keys once; what was summed before a
+//                    larger score came is scaled down. Leaves the row statistics for captures.
 //   capture_kernel   a block owns 64 queries x 64 keys, of one head or of a run of heads in order.
-//                    P from the scores and the statistics: captured bits do not depend on what else
-//                    is asked for.
+//                    P from the scores and the statistics: captured bits do not depend on what
+//                    else is asked for.
 //
-// Bytes: q and context once, k and v once for every 64 queries (f32, from L2), and what is captured.
-// Bound by bringing k and v into shared memory: 64 products for each element that is read.
+// Bytes: q and context once, k and v once for each block (f32, from L2), and what is captured.
+// Bound by bringing k and v in, for many tiles to a block by exponentials and the tensor cores.
 #include "kernels/cuda/tensor_attention.cuh"
 
 #ifndef WHENCE_F64
@@ -22,52 +22,63 @@ namespace {
 using namespace gpu::tensor_tile;
 using gpu::Bf16;
 
+// 64 queries of a head.
+template <int width>
+struct ContextTile {
+  const Problem& p;
+  int64_t item, query;
+  float factor;
+
+  // `sum` and `softmax` over all keys.
+  __device__ void run(const Rows& q, bool with_context, Sides<width>& sides, Sums<width>& sum,
+                      RowSoftmax& softmax) const {
+    const bool idle = query + warp_row() >= q.count;
+    Left<width, true> queries;
+    queries.read(q, query, p.quads);
+    for (int64_t key = 0; key < p.size.keys; key += side) {
+      const int cols = inside(p.size.keys, key);
+      sides.bring(key);
+      if (idle) continue;
+      Piece s[steps] = {};
+      for (int i = 0; i < steps; ++i)
+        if (i * step < cols) scores(queries, sides.a(), i * step, s[i]);
+      float decay[2];
+      softmax.add(cols, factor, s, decay);
+      if (!with_context) continue;
+      for (int d = 0; d < width / 8; ++d)
+        for (int e = 0; e < 4; ++e) sum[d][e] *= decay[e / 2];
+      for (int i = 0; i < steps; ++i)
+        if (i * step < cols) add_map_times_rows<width>(s[i], sides.b(), i * step, sum);
+    }
+  }
+};
+
 // context = P v; statistics of the rows. Either may be null.
 template <int width>
 __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2)
-    tensor_context_kernel(Problem p, real* context, RowStats* stats) {
-  Bf16* const keys = gpu::dynamic_shared<Bf16>();
-  Bf16* const values = keys + tile_elements<width>;
-  const int64_t item = blockIdx.x / p.query_tiles();
-  const int64_t query = p.first_query + blockIdx.x % p.query_tiles() * side;
+    tensor_context_kernel(Problem p, Walk walk, real* context, RowStats* stats) {
+  const int64_t tiles = p.query_tiles(), ways = gpu::pieces(tiles, walk.run);
+  const int64_t item = blockIdx.x / ways, first = blockIdx.x % ways * walk.run;
   Rows q = head_rows(p.q, p.size.queries, p.size, item);
   q.count = p.end_query;
-  const Rows k = head_rows(p.k, p.size.keys, p.size, item);
-  const Rows v = context ? head_rows(p.v, p.size.keys, p.size, item) : Rows{};
-  const int height = inside(p.end_query, query);
-  const float factor = to_exponents(p.scale);
-  Left<width, true> queries;
-  stage<width>(q, query, p.quads, keys);
-  __syncthreads();
-  queries.load(keys);
-  RowSoftmax softmax;
-  Sums<width> sum = {};
-  for (int64_t key = 0; key < p.size.keys; key += side) {
-    const int cols = inside(p.size.keys, key);
-    __syncthreads();  // the tiles have been read
-    stage<width>(k, key, p.quads, keys);
-    if (context) stage<width>(v, key, p.quads, values);
-    __syncthreads();
-    if (warp_row() >= height) continue;
-    Piece s[steps] = {};
-    for (int i = 0; i < steps; ++i)
-      if (i * step < cols) scores(queries, keys, i * step, s[i]);
-    float decay[2];
-    softmax.add(cols, factor, s, decay);
-    if (!context) continue;
-    for (int d = 0; d < width / 8; ++d)
-      for (int e = 0; e < 4; ++e) sum[d][e] *= decay[e / 2];
-    for (int i = 0; i < steps; ++i)
-      if (i * step < cols) add_map_times_rows<width>(s[i], values, i * step, sum);
+  Sides<width> sides(head_rows(p.k, p.size.keys, p.size, item),
+                     context ? head_rows(p.v, p.size.keys, p.size, item) : Rows{}, p.quads,
+                     walk.whole, gpu::dynamic_shared<Bf16>());
+  WHENCE_UNROLL(1)
+  for (int64_t tile = first; tile < std::min(first + walk.run, tiles); ++tile) {
+    const int64_t query = p.first_query + tile * side;
+    RowSoftmax softmax;
+    Sums<width> sum = {};
+    ContextTile<width>{p, item, query, to_exponents(p.scale)}.run(q, context, sides, sum, softmax);
+    float inverse[2] = {};
+    for (int h = 0; h < 2; ++h) {
+      const RowStats row = softmax.finish(h);
+      if (p.size.keys > 0) inverse[h] = row.inverse;
+      if (stats && lane() % 4 == 0 && query + own_row(h) < p.end_query)
+        stats[item * p.size.queries + query + own_row(h)] = row;
+    }
+    if (context) store_rows<width>(sum, inverse, p.end_query, query, p.size, item, context);
   }
-  float inverse[2] = {};
-  for (int h = 0; h < 2; ++h) {
-    const RowStats row = softmax.finish(h);
-    if (p.size.keys > 0) inverse[h] = row.inverse;
-    if (stats && lane() % 4 == 0 && own_row(h) < height)
-      stats[item * p.size.queries + query + own_row(h)] = row;
-  }
-  if (context) store_rows<width>(sum, inverse, p.end_query, query, p.size, item, context);
 }
 
 // probs [B, H, ...] and the sums of the runs of heads [B, runs, ...]; either may be null.
@@ -75,8 +86,7 @@ template <int width>
 __global__ void __launch_bounds__(threads, 2)
     tensor_capture_kernel(Problem p, HeadRuns runs, const RowStats* stats, real* probs,
                           real* sums) {
-  Bf16* const queries = gpu::dynamic_shared<Bf16>();
-  Bf16* const keys = queries + tile_elements<width>;
+  Bf16* const keys = gpu::dynamic_shared<Bf16>();
   const MapBlock block(p, runs);
   const int height = inside(p.end_query, block.query), cols = inside(p.size.keys, block.key);
   const float factor = to_exponents(p.scale);
@@ -86,13 +96,12 @@ __global__ void __launch_bounds__(threads, 2)
     Rows q = head_rows(p.q, p.size.queries, p.size, item);
     q.count = p.end_query;
     const Rows k = head_rows(p.k, p.size.keys, p.size, item);
-    __syncthreads();  // the tiles have been read
-    stage<width>(q, block.query, p.quads, queries);
+    Left<width, true> left;
+    __syncthreads();  // the tile has been read
     stage<width>(k, block.key, p.quads, keys);
+    left.read(q, block.query, p.quads);
     __syncthreads();
     if (warp_row() >= height) continue;
-    Left<width, true> left;
-    left.load(queries);
     RowStats rows[2];
     load_stats(stats + item * p.size.queries + block.query, height, rows);
     for (int i = 0; i < steps; ++i) {
@@ -113,7 +122,7 @@ __global__ void __launch_bounds__(threads, 2)
 template <int width>
 void launch_capture(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const RowStats* stats,
                     real* probs, real* sums) {
-  gpu::launch(s, {map_blocks(p, runs), threads, shared_bytes<width>(2), "attention"},
+  gpu::launch(s, {map_blocks(p, runs), threads, shared_bytes<width>(1), "attention"},
               tensor_capture_kernel<width>, p, runs, stats, probs, sums);
 }
 
@@ -131,9 +140,11 @@ void start(gpu::Stream& s, const Problem& all, real* context, const AttentionCap
         s.scratch(size_t(rows) * sizeof(RowStats) + size_t(extra) * sizeof(real)));
     if (extra > 0) sums = reinterpret_cast<real*>(stats + rows);
   }
+  const Walk walk = Walk::of<width>(needed.items(), needed.query_tiles(), z.keys);
   gpu::launch(s,
-              {needed.items() * needed.query_tiles(), threads, shared_bytes<width>(2), "attention"},
-              tensor_context_kernel<width>, needed, context, stats);
+              {walk.blocks(needed.items(), needed.query_tiles()), threads,
+               shared_bytes<width>(walk.tiles(z.keys)), "attention"},
+              tensor_context_kernel<width>, needed, walk, context, stats);
   if (maps) launch_capture<width>(s, all, runs, stats, out.probs, sums);
   if (sums != out.head_mean)
     add_parts(s, sums, z.batch, runs.count, z.queries * z.keys, 1 / real(z.heads), out.head_mean);

@@ -1,22 +1,22 @@
-// Gradients of attention and the maps that explanation methods read from them, on tensor cores
-// (kernels/cuda/tensor_attention.cuh), mma.sync of compute capability 8.0 and later. P is computed
-// again from q and k, G from dcontext and v, piece by piece; neither reaches memory unless it is
-// asked for. Factors of products are rounded to bf16: q, k, v, dcontext, P for dv, P * (G - dot) for
-// dq and dk. Everything else, G of the captures and P * G of the relevance included, is f32.
+// Gradients of attention and the chain on tensor cores (kernels/cuda/tensor_attention.cuh),
+// mma.sync of compute capability 8.0 and later. P is computed again from q and k, G from dcontext
+// and v, piece by piece; neither reaches memory. Factors of products are rounded to bf16: q, k, v,
+// dcontext, P for dv, P * (G - dot) for dq and dk. All else is f32, P * G of the chain included.
 //
-//   stats_kernel    a block owns 64 queries of a head and goes through the keys: what makes P of
-//                   scores and, for dq and dk, dot = rowsum(P * G).
-//   queries_kernel  a block owns 64 queries of a head, a warp 16: dq = scale sum over keys of
-//                   P * (G - dot) k.
-//   keys_kernel     a block owns 64 keys of a head, a warp 16 with all their columns of dk and dv.
-//                   Maps are transposed here, keys along the rows: columns of the chain are sums
-//                   within a thread. The queries fall into at most 8 parts, each of which has its
-//                   own sum of the chain, so that a chain asked for alone runs in parallel.
-//   maps_kernel     a block owns a tile of a run of heads in order: G, sums of G and of relevance.
+//   stats_kernel    a block owns tiles of 64 queries of a head and goes through the keys: what
+//                   makes P of scores and, for dq and dk, dot = rowsum(P * G).
+//   queries_kernel  a block owns tiles of 64 queries of a head, a warp 16 of each:
+//                   dq = scale sum over keys of P * (G - dot) k.
+//   keys_kernel     a block owns tiles of 64 keys of a head, a warp 16 rows of each with all of
+//                   dk and dv. Maps are transposed here, keys along the rows: columns of the
+//                   chain are sums within a thread. The queries fall into at most 8 parts, each
+//                   of which has its own sum of the chain, so that a chain asked for alone runs
+//                   in parallel.
 //
 // Sums have a fixed order and an owner, so there are no atomics, and a result's bits do not depend
-// on what else is asked for. Bytes: the operands once for every 64 rows of the other side (f32, from
-// L2) and the results. Bound by bringing them into shared memory.
+// on what else is asked for. Bytes: of the owned side the operands and results once, of the other
+// side the operands once for each block (f32, from L2). Bound by bringing them in, for many tiles
+// to a block by the tensor cores.
 #include "kernels/cuda/tensor_attention.cuh"
 #include "kernels/scalar.h"
 
@@ -52,114 +52,94 @@ __device__ bool all_zero(const real* weights, int count) {
   return zero;
 }
 
-__device__ Rows query_rows(const Problem& p, const real* operand, int64_t item) {
-  Rows rows = head_rows(operand, p.size.queries, p.size, item);
-  rows.count = p.end_query;
-  return rows;
-}
-__device__ Rows key_rows(const Problem& p, const real* operand, int64_t item) {
-  return head_rows(operand, p.size.keys, p.size, item);
-}
-
-// The warp's rows of two operands as left operands, through the shared tiles.
-template <int width, bool held>
-struct LeftPair {
-  Left<width, held> a, b;
-  __device__ void load(const Rows& x, const Rows& y, int64_t first, bool quads, Bf16* tile_a,
-                       Bf16* tile_b) {
-    __syncthreads();  // the tiles have been read
-    stage<width>(x, first, quads, tile_a);
-    stage<width>(y, first, quads, tile_b);
-    __syncthreads();
-    a.load(tile_a);
-    b.load(tile_b);
-  }
-};
-
 // `weights` [B, Q] or null: tiles of queries that all have weight 0 are left out.
 template <int width>
 __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2)
-    tensor_stats_kernel(Problem p, const real* weights, Kept kept) {
-  Bf16* const keys = gpu::dynamic_shared<Bf16>();
-  Bf16* const values = keys + tile_elements<width>;
-  const int64_t item = blockIdx.x / p.query_tiles(), query = blockIdx.x % p.query_tiles() * side;
-  const int height = inside(p.size.queries, query);
-  if (weights && all_zero(weights + item / p.size.heads * p.size.queries + query, height)) return;
+    tensor_stats_kernel(Problem p, Walk walk, const real* weights, Kept kept) {
+  const int64_t tiles = p.query_tiles(), ways = gpu::pieces(tiles, walk.run);
+  const int64_t item = blockIdx.x / ways, first = blockIdx.x % ways * walk.run;
+  const bool with_dot = kept.dot;
   const float factor = to_exponents(p.scale);
-  LeftPair<width, true> left;
-  left.load(query_rows(p, p.q, item), query_rows(p, p.dcontext, item), query, p.quads, keys,
-            values);
-  RowSoftmax softmax;
-  float dot[2] = {};  // this thread's part of sum exp(scale (s - top)) G
-  for (int64_t key = 0; key < p.size.keys; key += side) {
-    const int cols = inside(p.size.keys, key);
-    __syncthreads();  // the tiles have been read
-    stage<width>(key_rows(p, p.k, item), key, p.quads, keys);
-    if (kept.dot) stage<width>(key_rows(p, p.v, item), key, p.quads, values);
-    __syncthreads();
-    if (warp_row() >= height) continue;
-    Piece s[steps] = {};
-    for (int i = 0; i < steps; ++i)
-      if (i * step < cols) scores(left.a, keys, i * step, s[i]);
-    float decay[2];
-    softmax.add(cols, factor, s, decay);
-    if (!kept.dot) continue;
-    for (int h = 0; h < 2; ++h) dot[h] *= decay[h];
-    for (int i = 0; i < steps; ++i) {
-      if (i * step >= cols) continue;
-      Piece g;
-      scores(left.b, values, i * step, g);
-      for (int b = 0; b < 2; ++b)
-        for (int e = 0; e < 4; ++e) dot[e / 2] = std::fma(s[i][b][e], g[b][e], dot[e / 2]);
+  Sides<width> sides(key_rows(p, p.k, item), with_dot ? key_rows(p, p.v, item) : Rows{}, p.quads,
+                     walk.whole, gpu::dynamic_shared<Bf16>());
+  WHENCE_UNROLL(1)
+  for (int64_t tile = first; tile < std::min(first + walk.run, tiles); ++tile) {
+    const int64_t query = tile * side;
+    const int height = inside(p.size.queries, query);
+    if (weights && all_zero(weights + item / p.size.heads * p.size.queries + query, height))
+      continue;
+    Left<width, true> queries, cotangents;
+    queries.read(query_rows(p, p.q, item), query, p.quads);
+    if (with_dot) cotangents.read(query_rows(p, p.dcontext, item), query, p.quads);
+    RowSoftmax softmax;
+    float dot[2] = {};  // this thread's part of sum exp(scale (s - top)) G
+    for (int64_t key = 0; key < p.size.keys; key += side) {
+      const int cols = inside(p.size.keys, key);
+      sides.bring(key);
+      if (warp_row() >= height) continue;
+      Piece s[steps] = {};
+      for (int i = 0; i < steps; ++i)
+        if (i * step < cols) scores(queries, sides.a(), i * step, s[i]);
+      float decay[2];
+      softmax.add(cols, factor, s, decay);
+      if (!with_dot) continue;
+      for (int h = 0; h < 2; ++h) dot[h] *= decay[h];
+      for (int i = 0; i < steps; ++i) {
+        if (i * step >= cols) continue;
+        Piece g;
+        scores(cotangents, sides.b(), i * step, g);
+        for (int b = 0; b < 2; ++b)
+          for (int e = 0; e < 4; ++e) dot[e / 2] = std::fma(s[i][b][e], g[b][e], dot[e / 2]);
+      }
     }
-  }
-  for (int h = 0; h < 2; ++h) {
-    const RowStats row = softmax.finish(h);
-    const float whole = join_lanes(dot[h], gpu::Add{}) * row.inverse;
-    if (lane() % 4 != 0 || own_row(h) >= height) continue;
-    const int64_t at = item * p.size.queries + query + own_row(h);
-    kept.stats[at] = row;
-    if (kept.dot) kept.dot[at] = whole;
+    for (int h = 0; h < 2; ++h) {
+      const RowStats row = softmax.finish(h);
+      const float whole = join_lanes(dot[h], gpu::Add{}) * row.inverse;
+      if (lane() % 4 != 0 || own_row(h) >= height) continue;
+      const int64_t at = item * p.size.queries + query + own_row(h);
+      kept.stats[at] = row;
+      if (with_dot) kept.dot[at] = whole;
+    }
   }
 }
 
 template <int width>
 __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2)
-    tensor_queries_kernel(Problem p, Kept kept, real* dq) {
-  Bf16* const keys = gpu::dynamic_shared<Bf16>();
-  Bf16* const values = keys + tile_elements<width>;
-  const int64_t item = blockIdx.x / p.query_tiles(), query = blockIdx.x % p.query_tiles() * side;
-  const int height = inside(p.size.queries, query);
-  const int64_t at = item * p.size.queries + query;
+    tensor_queries_kernel(Problem p, Walk walk, Kept kept, real* dq) {
+  const int64_t tiles = p.query_tiles(), ways = gpu::pieces(tiles, walk.run);
+  const int64_t item = blockIdx.x / ways, begin = blockIdx.x % ways * walk.run;
   const float factor = to_exponents(p.scale);
-  LeftPair<width, true> left;
-  left.load(query_rows(p, p.q, item), query_rows(p, p.dcontext, item), query, p.quads, keys,
-            values);
-  RowStats rows[2];
-  load_stats(kept.stats + at, height, rows);
-  float dot[2];
-  for (int h = 0; h < 2; ++h) dot[h] = own_row(h) < height ? kept.dot[at + own_row(h)] : 0.f;
-  Sums<width> sum = {};
-  for (int64_t key = 0; key < p.size.keys; key += side) {
-    const int cols = inside(p.size.keys, key);
-    __syncthreads();  // the tiles have been read
-    stage<width>(key_rows(p, p.k, item), key, p.quads, keys);
-    stage<width>(key_rows(p, p.v, item), key, p.quads, values);
-    __syncthreads();
-    if (warp_row() >= height) continue;
-    WHENCE_UNROLL(1)
-    for (int first = 0; first < cols; first += step) {
-      Piece s, g;
-      scores(left.a, keys, first, s);
-      scores(left.b, values, first, g);
-      to_probabilities(rows, first, cols, factor, s);
-      for (int b = 0; b < 2; ++b)
-        for (int e = 0; e < 4; ++e) s[b][e] *= g[b][e] - dot[e / 2];
-      add_map_times_rows<width>(s, keys, first, sum);
+  Sides<width> sides(key_rows(p, p.k, item), key_rows(p, p.v, item), p.quads, walk.whole,
+                     gpu::dynamic_shared<Bf16>());
+  WHENCE_UNROLL(1)
+  for (int64_t tile = begin; tile < std::min(begin + walk.run, tiles); ++tile) {
+    const int64_t query = tile * side, at = item * p.size.queries + query;
+    const int height = inside(p.size.queries, query);
+    Left<width, true> queries, cotangents;
+    queries.read(query_rows(p, p.q, item), query, p.quads);
+    cotangents.read(query_rows(p, p.dcontext, item), query, p.quads);
+    RowStats rows[2];
+    load_stats(kept.stats + at, height, rows);
+    float dot[2];
+    for (int h = 0; h < 2; ++h) dot[h] = own_row(h) < height ? kept.dot[at + own_row(h)] : 0.f;
+    Sums<width> sum = {};
+    for (int64_t key = 0; key < p.size.keys; key += side) {
+      const int cols = inside(p.size.keys, key);
+      sides.bring(key);
+      WHENCE_UNROLL(1)
+      for (int first = 0; first < cols && warp_row() < height; first += step) {
+        Piece s, g;
+        scores(queries, sides.a(), first, s);
+        scores(cotangents, sides.b(), first, g);
+        to_probabilities(rows, first, cols, factor, s);
+        for (int b = 0; b < 2; ++b)
+          for (int e = 0; e < 4; ++e) s[b][e] *= g[b][e] - dot[e / 2];
+        add_map_times_rows<width>(s, sides.a(), first, sum);
+      }
     }
+    const float scale[2] = {p.scale, p.scale};
+    store_rows<width>(sum, scale, p.size.queries, query, p.size, item, dq);
   }
-  const float scale[2] = {p.scale, p.scale};
-  store_rows<width>(sum, scale, p.size.queries, query, p.size, item, dq);
 }
 
 // What keys_kernel is asked for; null is not.
@@ -171,12 +151,6 @@ struct KeyResults {
 // What a column of a transposed map needs of its query. Zeros where there is no query: P is 0.
 struct alignas(16) Query {
   float top, inverse, dot, weight;
-};
-
-// This thread's part of the keys' columns: P of a piece, its part of the chain, then dv and dk.
-template <int width>
-struct KeySums {
-  Sums<width> dk, dv;
 };
 
 // x becomes P of a transposed piece whose columns are `queries`.
@@ -198,149 +172,123 @@ __device__ void add_chain(const Query* queries, int first, const Piece& p, const
       const float weight = queries[own_col(first, b, e)].weight;
       if (weight == 0) continue;
       for (int h = 0; h < 2; ++h)
-        chain[h] = std::fma(weight, Math<real>::positive(p[b][2 * h + e] * g[b][2 * h + e]),
-                            chain[h]);
+        chain[h] =
+            std::fma(weight, Math<real>::positive(p[b][2 * h + e] * g[b][2 * h + e]), chain[h]);
     }
 }
 
-// Do the keys and values stay in registers, beside the sums? Else they have shared tiles.
+// Of the queries of half the tiles: two operands.
+constexpr size_t columns_bytes(int tiles) { return size_t(tiles / 2 * side) * sizeof(Query); }
+
+// Brings the columns of 64 queries to shared memory.
+struct FillColumns {
+  const Problem& p;
+  const Kept& kept;
+  const real* weights;  // of the sample, or null
+  int64_t item;
+  Query* columns;
+  __device__ void operator()(int64_t first, int64_t to) const {
+    const auto c = int(threadIdx.x);
+    if (c >= side) return;
+    Query column{};
+    if (first + c < p.size.queries) {
+      const int64_t at = item * p.size.queries + first + c;
+      column = {kept.stats[at].top, kept.stats[at].inverse, kept.dot ? kept.dot[at] : 0.f,
+                weights ? weights[first + c] : 0.f};
+    }
+    columns[to + c] = column;
+  }
+};
+
+// What a warp knows of its 16 keys.
 template <int width, bool chain_alone>
-constexpr bool left_is_held = chain_alone || width <= 64;
+struct KeyTile {
+  Left<width, (chain_alone || left_is_held<width>)> k, v;
+  Sums<width> dk = {}, dv = {};
+  float chain[2] = {};
+
+  // What the current 64 queries of `sides` give.
+  __device__ void add(const Sides<width>& sides, const Query* columns, int cols, float factor,
+                      const KeyResults& out) {
+    WHENCE_UNROLL(1)
+    for (int first = 0; first < cols; first += step) {
+      Piece s, g;
+      scores(k, sides.a(), first, s);
+      scores(v, sides.b(), first, g);
+      to_probabilities_by_column(columns, first, factor, s);
+      if (out.weights) add_chain(columns, first, s, g, chain);
+      if constexpr (!chain_alone) {
+        if (out.dv) add_map_times_rows<width>(s, sides.b(), first, dv);
+        if (!out.dk) continue;
+        for (int b = 0; b < 2; ++b)
+          for (int e = 0; e < 4; ++e) s[b][e] *= g[b][e] - columns[own_col(first, b, e)].dot;
+        add_map_times_rows<width>(s, sides.a(), first, dk);
+      }
+    }
+  }
+  __device__ void finish_chain(int height, real* to) {
+    for (int h = 0; h < 2; ++h) {
+      const float whole = join_lanes(chain[h], gpu::Add{});
+      if (lane() % 4 == 0 && own_row(h) < height) to[own_row(h)] = whole;
+      chain[h] = 0;
+    }
+  }
+};
 
 // Of 64 keys: dk, dv and all of the chain, or a part of the chain.
 template <int width, bool chain_alone>
-__global__ void __launch_bounds__(threads, chain_alone && width <= 64 ? 3 : 2)
-    tensor_keys_kernel(Problem p, ChainParts parts, Kept kept, KeyResults out) {
-  constexpr bool held = left_is_held<width, chain_alone>;
-  Bf16* const queries = gpu::dynamic_shared<Bf16>();
-  Bf16* const cotangents = queries + tile_elements<width>;
-  Bf16* const keys = held ? queries : cotangents + tile_elements<width>;
-  WHENCE_SHARED(Query, columns, [side]);
-  const int64_t ways = chain_alone ? parts.count : 1, way = blockIdx.x % ways;
-  const int64_t item = blockIdx.x / ways / p.key_tiles();
-  const int64_t key = blockIdx.x / ways % p.key_tiles() * side, run = parts.size * side;
-  const int height = inside(p.size.keys, key);
-  const int64_t begin = chain_alone ? way * run : 0;
-  const int64_t end = chain_alone ? std::min(begin + run, p.size.queries) : p.size.queries;
+__global__ void __launch_bounds__(threads, chain_alone&& width <= 64 ? 3 : 2)
+    tensor_keys_kernel(Problem p, Walk walk, ChainParts parts, Kept kept, KeyResults out) {
+  constexpr bool held = chain_alone || left_is_held<width>;
+  const int64_t tiles = p.key_tiles(), ways = gpu::pieces(tiles, walk.run);
+  const int64_t splits = chain_alone ? parts.count : 1, split = blockIdx.x % splits;
+  const int64_t item = blockIdx.x / splits / ways, own = blockIdx.x / splits % ways * walk.run;
+  const int64_t part = parts.size * side, begin = chain_alone ? split * part : 0;
+  const int64_t end = chain_alone ? std::min(begin + part, p.size.queries) : p.size.queries;
   const real* const weights =
       out.weights ? out.weights + item / p.size.heads * p.size.queries : nullptr;
-  const float factor = to_exponents(p.scale);
-  LeftPair<width, held> left;
-  left.load(key_rows(p, p.k, item), key_rows(p, p.v, item), key, p.quads, keys,
-            keys + tile_elements<width>);
-  float chain[2] = {};
-  [[maybe_unused]] KeySums<width> sums = {};
-  for (int64_t query = begin; query < end; query += side) {
-    const int cols = inside(p.size.queries, query);
-    if (!chain_alone || !all_zero(weights + query, cols)) {
-      __syncthreads();  // the tiles have been read
-      stage<width>(query_rows(p, p.q, item), query, p.quads, queries);
-      stage<width>(query_rows(p, p.dcontext, item), query, p.quads, cotangents);
-      if (const auto c = int(threadIdx.x); c < side) {
-        const int64_t at = item * p.size.queries + query + c;
-        Query column{};
-        if (c < cols)
-          column = {kept.stats[at].top, kept.stats[at].inverse, kept.dot ? kept.dot[at] : 0.f,
-                    weights ? weights[query + c] : 0.f};
-        columns[c] = column;
+  Bf16* const shared = gpu::dynamic_shared<Bf16>();
+  Bf16* const keys = shared + walk.tiles(p.size.queries) * tile_elements<width>;
+  Query* const columns = reinterpret_cast<Query*>(keys + (held ? 0 : 2) * tile_elements<width>);
+  Sides<width> sides(query_rows(p, p.q, item), query_rows(p, p.dcontext, item), p.quads, walk.whole,
+                     shared);
+  WHENCE_UNROLL(1)
+  for (int64_t tile = own; tile < std::min(own + walk.run, tiles); ++tile) {
+    const int64_t key = tile * side;
+    const int height = inside(p.size.keys, key);
+    const bool idle = warp_row() >= height;
+    KeyTile<width, chain_alone> mine;
+    if constexpr (held) {
+      mine.k.read(key_rows(p, p.k, item), key, p.quads);
+      mine.v.read(key_rows(p, p.v, item), key, p.quads);
+    } else {  // a run is one tile: the first barrier is that of the first queries
+      stage<width>(key_rows(p, p.k, item), key, p.quads, keys);
+      stage<width>(key_rows(p, p.v, item), key, p.quads, keys + tile_elements<width>);
+      mine.k.keep(keys);
+      mine.v.keep(keys + tile_elements<width>);
+    }
+    for (int64_t query = begin; query < end; query += side) {
+      const int cols = inside(p.size.queries, query);
+      if (!chain_alone || !all_zero(weights + query, cols)) {
+        sides.bring(query, FillColumns{p, kept, weights, item, columns});
+        if (!idle) mine.add(sides, columns + sides.at(), cols, to_exponents(p.scale), out);
       }
-      __syncthreads();
-      WHENCE_UNROLL(1)
-      for (int first = 0; first < cols && warp_row() < height; first += step) {
-        Piece s, g;
-        scores(left.a, queries, first, s);
-        scores(left.b, cotangents, first, g);
-        to_probabilities_by_column(columns, first, factor, s);
-        if (weights) add_chain(columns, first, s, g, chain);
-        if constexpr (!chain_alone) {
-          if (out.dv) add_map_times_rows<width>(s, cotangents, first, sums.dv);
-          for (int b = 0; b < 2; ++b)
-            for (int e = 0; e < 4; ++e)
-              s[b][e] *= g[b][e] - columns[own_col(first, b, e)].dot;
-          if (out.dk) add_map_times_rows<width>(s, queries, first, sums.dk);
-        }
-      }
+      if (weights && (query + side >= end || (query + side) % part == 0))
+        mine.finish_chain(height,
+                          kept.chain + key + (item * parts.count + query / part) * p.size.keys);
     }
-    if (weights && (query + side >= end || (query + side) % run == 0)) {
-      real* const to =
-          kept.chain + (item * parts.count + (chain_alone ? way : query / run)) * p.size.keys + key;
-      for (int h = 0; h < 2; ++h) {
-        const float whole = join_lanes(chain[h], gpu::Add{});
-        if (lane() % 4 == 0 && own_row(h) < height) to[own_row(h)] = whole;
-        chain[h] = 0;
-      }
+    if constexpr (!chain_alone) {
+      const float scale[2] = {p.scale, p.scale}, one[2] = {1, 1};
+      if (out.dk) store_rows<width>(mine.dk, scale, p.size.keys, key, p.size, item, out.dk);
+      if (out.dv) store_rows<width>(mine.dv, one, p.size.keys, key, p.size, item, out.dv);
     }
-  }
-  if constexpr (!chain_alone) {
-    const float scale[2] = {p.scale, p.scale}, one[2] = {1, 1};
-    if (out.dk) store_rows<width>(sums.dk, scale, p.size.keys, key, p.size, item, out.dk);
-    if (out.dv) store_rows<width>(sums.dv, one, p.size.keys, key, p.size, item, out.dv);
-  }
-}
-
-// G [B, H, ...] and the sums over runs of heads [B, runs, ...] of G and max(P * G, 0); null: not
-// asked for.
-struct MapResults {
-  real *dprobs, *mean, *relevance;
-};
-
-template <int width>
-__global__ void __launch_bounds__(threads, 2)
-    tensor_maps_kernel(Problem p, HeadRuns runs, Kept kept, MapResults out) {
-  Bf16* const rows_of_queries = gpu::dynamic_shared<Bf16>();
-  Bf16* const rows_of_keys = rows_of_queries + tile_elements<width>;
-  const MapBlock block(p, runs);
-  const int64_t query = block.query, key = block.key;
-  const int height = inside(p.end_query, query), cols = inside(p.size.keys, key);
-  const bool idle = warp_row() >= height;
-  const float factor = to_exponents(p.scale);
-  Piece mean[steps] = {}, relevance[steps] = {};
-  for (int64_t head = block.head; head < block.end_head; ++head) {
-    const int64_t item = block.sample * p.size.heads + head;
-    Left<width, true> left;
-    Piece g[steps] = {};
-    __syncthreads();  // the tiles have been read
-    stage<width>(query_rows(p, p.dcontext, item), query, p.quads, rows_of_queries);
-    stage<width>(key_rows(p, p.v, item), key, p.quads, rows_of_keys);
-    __syncthreads();
-    left.load(rows_of_queries);
-    for (int i = 0; i < steps; ++i) {
-      if (i * step >= cols || idle) continue;
-      scores(left, rows_of_keys, i * step, g[i]);
-      if (out.dprobs) store_map(g[i], 1, p, query, key, i * step, item, out.dprobs);
-      for (int b = 0; b < 2; ++b)
-        for (int e = 0; e < 4; ++e) mean[i][b][e] += g[i][b][e];
-    }
-    if (!out.relevance) continue;
-    __syncthreads();  // the tiles have been read
-    stage<width>(query_rows(p, p.q, item), query, p.quads, rows_of_queries);
-    stage<width>(key_rows(p, p.k, item), key, p.quads, rows_of_keys);
-    __syncthreads();
-    left.load(rows_of_queries);
-    RowStats rows[2];
-    load_stats(kept.stats + item * p.size.queries + query, height, rows);
-    for (int i = 0; i < steps; ++i) {
-      if (i * step >= cols || idle) continue;
-      Piece s;
-      scores(left, rows_of_keys, i * step, s);
-      to_probabilities(rows, i * step, cols, factor, s);
-      for (int b = 0; b < 2; ++b)
-        for (int e = 0; e < 4; ++e)
-          relevance[i][b][e] += Math<real>::positive(s[b][e] * g[i][b][e]);
-    }
-  }
-  for (int i = 0; i < steps; ++i) {
-    if (idle) continue;
-    if (out.mean) store_map(mean[i], runs.factor(), p, query, key, i * step, block.run, out.mean);
-    if (out.relevance)
-      store_map(relevance[i], runs.factor(), p, query, key, i * step, block.run, out.relevance);
   }
 }
 
 // What the kernels need of scratch; null where it is not.
 struct Scratch {
   Kept kept{};
-  MapResults sums{};  // of the runs of heads, or the results themselves
+  TensorMaps sums{};  // of the runs of heads, or the results themselves
   Scratch(gpu::Stream& s, const AttentionSize& z, const AttentionGradients& out, bool dot,
           const ChainParts& parts, const HeadRuns& runs) {
     const int64_t rows = z.batch * z.heads * z.queries, map = runs.scratch(z);
@@ -363,62 +311,45 @@ struct Scratch {
 };
 
 template <int width>
-void launch_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const Kept& kept,
-                 const MapResults& out) {
-  gpu::launch(s, {map_blocks(p, runs), threads, shared_bytes<width>(2), "attention_bwd"},
-              tensor_maps_kernel<width>, p, runs, kept, out);
-}
-
-// dprobs, dprobs_mean, dprobs_row, relevance
-template <int width>
-void compute_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const Scratch& scratch,
-                  const AttentionGradients& out) {
-  const AttentionSize& z = p.size;
-  const MapResults& sums = scratch.sums;
-  if (out.dprobs || out.dprobs_mean || out.relevance)
-    launch_maps<width>(s, p, runs, scratch.kept, sums);
-  const auto add_runs = [&](const real* parts, real* mean) {
-    if (parts != mean)
-      add_parts(s, parts, z.batch, runs.count, z.queries * z.keys, 1 / real(z.heads), mean);
-  };
-  add_runs(sums.mean, out.dprobs_mean);
-  add_runs(sums.relevance, out.relevance);
-  if (out.dprobs_row && z.queries > 0) {
-    const Problem row = p.only_row(out.row_index);
-    launch_maps<width>(s, row, HeadRuns::single(row), scratch.kept,
-                       {out.dprobs_row, nullptr, nullptr});
-  }
-}
-
-template <int width>
 void start(gpu::Stream& s, const Problem& p, const AttentionGradients& out) {
   const AttentionSize& z = p.size;
   const bool chain = out.chain_out, dot = out.dq || out.dk, by_keys = out.dk || out.dv;
   const ChainParts parts(p.query_tiles());
-  const HeadRuns runs =
-      out.dprobs_mean || out.relevance ? HeadRuns::mean(p) : HeadRuns::single(p);
+  const HeadRuns runs = out.dprobs_mean || out.relevance ? HeadRuns::mean(p) : HeadRuns::single(p);
   const Scratch scratch(s, z, out, dot, parts, runs);
   const Kept& kept = scratch.kept;
-  const auto run = [&](int64_t blocks, int tiles, auto kernel, const auto&... args) {
-    gpu::launch(s, {blocks, threads, shared_bytes<width>(tiles), "attention_bwd"}, kernel, args...);
+  const auto run = [&](int64_t blocks, size_t bytes, auto kernel, const auto&... args) {
+    gpu::launch(s, {blocks, threads, bytes, "attention_bwd"}, kernel, args...);
   };
+  const Walk by_tile{1, false}, over_keys = Walk::of<width>(p.items(), p.query_tiles(), z.keys);
+  const size_t keys_bytes = shared_bytes<width>(over_keys.tiles(z.keys));
+  const int64_t query_blocks = over_keys.blocks(p.items(), p.query_tiles());
   if (dot || out.dv || chain || out.relevance) {
-    const bool chain_alone = !dot && !out.dv && !out.relevance;
-    const real* const weights = chain_alone ? out.chain_in : nullptr;
-    run(p.items() * p.query_tiles(), 2, tensor_stats_kernel<width>, p, weights, kept);
+    if (dot || out.dv || out.relevance)
+      run(query_blocks, keys_bytes, tensor_stats_kernel<width>, p, over_keys, nullptr, kept);
+    else
+      run(p.items() * p.query_tiles(), shared_bytes<width>(2), tensor_stats_kernel<width>, p,
+          by_tile, out.chain_in, kept);
   }
-  if (out.dq) run(p.items() * p.query_tiles(), 2, tensor_queries_kernel<width>, p, kept, out.dq);
+  if (out.dq)
+    run(query_blocks, keys_bytes, tensor_queries_kernel<width>, p, over_keys, kept, out.dq);
   const KeyResults results{out.dk, out.dv, chain ? out.chain_in : nullptr};
-  const int64_t key_blocks = p.items() * p.key_tiles();
-  if (by_keys)
-    run(key_blocks, left_is_held<width, false> ? 2 : 4, tensor_keys_kernel<width, false>, p, parts, kept, results);
-  if (!by_keys && chain)
-    run(key_blocks * parts.count, 2, tensor_keys_kernel<width, true>, p, parts, kept, results);
+  if (by_keys) {
+    constexpr bool held = left_is_held<width>;
+    const Walk walk = held ? Walk::of<width>(p.items(), p.key_tiles(), z.queries) : by_tile;
+    run(walk.blocks(p.items(), p.key_tiles()),
+        shared_bytes<width>(walk.tiles(z.queries) + (held ? 0 : 2)) +
+            columns_bytes(walk.tiles(z.queries)),
+        tensor_keys_kernel<width, false>, p, walk, parts, kept, results);
+  } else if (chain) {
+    run(p.items() * p.key_tiles() * parts.count, shared_bytes<width>(2) + columns_bytes(2),
+        tensor_keys_kernel<width, true>, p, by_tile, parts, kept, results);
+  }
   // The parts of a head, then the next head.
   if (chain)
     add_parts(s, kept.chain, z.batch, z.heads * parts.count, z.keys, 1 / real(z.heads),
               out.chain_out);
-  compute_maps<width>(s, p, runs, scratch, out);
+  tensor_attention_maps(s, p, runs, kept.stats, scratch.sums, out);
 }
 
 }  // namespace

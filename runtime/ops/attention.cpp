@@ -65,6 +65,34 @@ Value AttentionOp::inner_gradient(const Emit& e, int output, Value dy) const {
   return grad_output({e.out(0), {}, {}}, dy, AttentionGrad::dprobs);
 }
 
+namespace {
+
+Value by_head(Value x, int64_t heads) {  // [B, N, H*D] -> [B, N, H, D]
+  const Shape& s = x.shape();
+  return reshape(x, {s[0], s[1], heads, s[2] / heads});
+}
+
+}  // namespace
+
+Values AttentionOp::relprop(const Emit& e, const Rule& rule, Value r) const {
+  if (!std::holds_alternative<rule::Halves>(rule)) return Op::relprop(e, rule, r);
+  const Value q = by_head(e.in(0), heads), k = by_head(e.in(1), heads), v = by_head(e.in(2), heads);
+  const auto half = [](Value x, Value part) { return whence::scale(mul(x, part), real(0.5)); };
+  const auto part_of = [&](int i, Value x, Value part) {
+    return e.wants(i) ? reshape(half(x, part), e.in(i).shape()) : Value{};
+  };
+  const Value share = by_head(safe_div(r, e.out()), heads);
+  const Value of_probs = half(e.out(1), einsum(share, v, "bqhd,bnhd->bhqn"));
+  Values all(5);
+  all[3] = of_probs;
+  if (e.wants(2)) all[2] = part_of(2, v, einsum(e.out(1), share, "bhqn,bqhd->bnhd"));
+  if (!e.wants(0) && !e.wants(1)) return all;
+  const Value by_score = safe_div(of_probs, einsum(q, k, "bqhd,bnhd->bhqn"));
+  if (e.wants(0)) all[0] = part_of(0, q, einsum(by_score, k, "bhqn,bnhd->bqhd"));
+  if (e.wants(1)) all[1] = part_of(1, k, einsum(by_score, q, "bhqn,bqhd->bnhd"));
+  return all;
+}
+
 double AttentionOp::flops(std::span<const Type> in, std::span<const Type>) const {
   return 4.0 * double(in[0].shape.count()) * double(in[1].shape[1]);
 }

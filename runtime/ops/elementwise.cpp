@@ -6,9 +6,9 @@
 namespace whence {
 namespace {
 
-constexpr const char* unary_names[] = {"identity",  "relu",       "gelu",
-                                       "gelu_tanh", "gelu_quick", "tanh"};
-constexpr const char* binary_names[] = {"add", "sub", "mul", "first"};
+constexpr const char* unary_names[] = {"identity",   "relu", "gelu", "gelu_tanh",
+                                       "gelu_quick", "tanh", "relu6"};
+constexpr const char* binary_names[] = {"add", "sub", "mul", "first", "div", "safe_div"};
 
 RowFlow all_by_row(const Shape& s, unsigned inputs, unsigned zero) {
   if (!has_rows(s)) return {};
@@ -75,8 +75,11 @@ void UnaryOp::run(Stream& s, std::span<const View> in, std::span<const View> out
   on(s, [&](auto& q) { k::unary(q, f, in[0].in(), in[0].count(), out[0].out()); });
 }
 
+// A derivative that is the same function of the result takes that, so that the argument need not
+// stay: it may be summed, activated and stored in one step, or in place.
 Values UnaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
-  return {emit<UnaryGrad>({e.in(0), dy[0]}, f)};
+  const bool of_result = f == k::Unary::relu || f == k::Unary::relu6;
+  return {emit<UnaryGrad>({of_result ? e.out() : e.in(0), dy[0]}, f)};
 }
 
 // Every function here maps 0 to 0, so a zero row stays zero.
@@ -106,9 +109,50 @@ void BinaryOp::run(Stream& s, std::span<const View> in, std::span<const View> ou
 }
 
 Values BinaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
+  if (f == k::Binary::safe_div)
+    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+         "safe_div: relevance is not differentiated");
+  if (f == k::Binary::div) {  // d(a/b) = da/b - (a/b) db/b
+    const Value da = div(dy[0], e.in(1));
+    return {da, e.wants(1) ? scale(mul(da, e.out()), -1) : Value{}};
+  }
   if (f != k::Binary::mul)
     return {dy[0], f == k::Binary::add ? dy[0] : e.wants(1) ? scale(dy[0], -1) : Value{}};
   return {e.wants(0) ? mul(dy[0], e.in(1)) : Value{}, e.wants(1) ? mul(dy[0], e.in(0)) : Value{}};
+}
+
+namespace {
+
+Value magnitude(Value x) { return add(relu(x), relu(scale(x, -1))); }
+
+// [B, 1, 1, ...]: the sum of a sample.
+Value total(Value x) {
+  std::vector<int> axes;
+  Shape ones = x.shape();
+  for (int i = 1; i < x.shape().rank(); ++i) {
+    axes.push_back(i);
+    ones[i] = 1;
+  }
+  return axes.empty() ? x : reshape(sum(x, axes), ones);
+}
+
+}  // namespace
+
+// part_i = x_i * (r // y), scaled by (|t_i| // (|t_0| + |t_1|) t) // t_i with t_i the sample's
+// total of part_i and t that of r.
+Values BinaryOp::relprop(const Emit& e, const Rule& rule, Value r) const {
+  if (!std::holds_alternative<rule::ByMass>(rule) || f != k::Binary::add)
+    return Op::relprop(e, rule, r);
+  const Value share = safe_div(r, e.out());
+  const Value parts[] = {mul(e.in(0), share), mul(e.in(1), share)};
+  const Value totals[] = {total(parts[0]), total(parts[1])};
+  const Value mass[] = {magnitude(totals[0]), magnitude(totals[1])};
+  const Value whole = total(r), both = add(mass[0], mass[1]);
+  Values all(2);
+  for (size_t i = 0; i < 2; ++i)
+    if (e.wanted[i])
+      all[i] = mul(parts[i], safe_div(mul(safe_div(mass[i], both), whole), totals[i]));
+  return all;
 }
 
 RowFlow BinaryOp::row_flow(std::span<const Type> in) const {
@@ -122,12 +166,15 @@ RowFlow BinaryOp::row_flow(std::span<const Type> in) const {
     if (axis == 0 && x[0] != 1)
       return {};  // rows that lie on another axis cannot be cut along with y's
   }
+  if (f == k::Binary::div) flow.zero = 0;  // 0/0
+  if (f == k::Binary::safe_div) flow.any_zero = true, flow.zero = flow.rows & 1;
   // A product is zero where one factor is; a sum of two rowed operands where both are.
   if (f == k::Binary::mul || flow.rows == 3) flow.zero = flow.rows;
   return flow.rows ? flow : RowFlow{};
 }
 
 Value relu(Value x) { return emit<UnaryOp>({x}, k::Unary::relu); }
+Value relu6(Value x) { return emit<UnaryOp>({x}, k::Unary::relu6); }
 Value gelu(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu); }
 Value gelu_tanh(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu_tanh); }
 Value gelu_quick(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu_quick); }
@@ -136,5 +183,7 @@ Value affine(Value x, real factor, real shift) { return emit<Affine>({x}, factor
 Value add(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::add); }
 Value sub(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::sub); }
 Value mul(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::mul); }
+Value div(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::div); }
+Value safe_div(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::safe_div); }
 
 }  // namespace whence

@@ -26,6 +26,7 @@ struct BinaryOp final : Op {
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
+  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
   RowFlow row_flow(std::span<const Type> in) const override;
   int may_overwrite() const override { return 0; }
   k::Binary f;

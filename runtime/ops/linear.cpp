@@ -39,6 +39,65 @@ Values Linear::vjp(const Emit& e, std::span<const Value> dy) const {
   return d;
 }
 
+namespace {
+
+Value positive(Value x) { return relu(x); }
+Value negative(Value x) { return scale(relu(scale(x, -1)), -1); }  // min(x, 0)
+
+// One part of the alpha-beta rule. `x` times the shares of r in products that have one sign: x_p
+// with w_p and x_n with w_n.
+Value signed_share(const Values& x, const Values& w, Value r, bool joint) {
+  const Value first = linear(x[0], w[0]), second = linear(x[1], w[1]);
+  const auto back = [&](size_t i, Value share) {
+    return mul(x[i], emit<LinearGrad>({share, w[i]}));
+  };
+  if (joint) {
+    const Value share = safe_div(r, add(first, second));
+    return add(back(0, share), back(1, share));
+  }
+  return add(back(0, safe_div(r, first)), back(1, safe_div(r, second)));
+}
+
+// x (share W) - low (share W+) - high (share W-), share = r / (x W - low W+ - high W- + 1e-9)
+Value box_share(Value x, Value w, Value r) {
+  const Value wp = positive(w), wn = negative(w);
+  Shape ones = x.shape();
+  for (int i = 1; i < ones.rank(); ++i) ones[i] = 1;
+  const Value high = reshape(largest(x), ones);
+  const Value low = scale(reshape(largest(scale(x, -1)), ones), -1);
+  const auto corner = [&](Value bound, Value weight) { return mul(bound, sum(weight, {1})); };
+  const Value z = sub(sub(linear(x, w), corner(low, wp)), corner(high, wn));
+  const Value share = div(r, affine(z, 1, real(k::relevance_stabiliser)));
+  const auto back = [&](Value weight) { return emit<LinearGrad>({share, weight}); };
+  return sub(sub(mul(x, back(w)), mul(low, back(wp))), mul(high, back(wn)));
+}
+
+}  // namespace
+
+Values Linear::relprop(const Emit& e, const Rule& rule, Value r) const {
+  if (std::holds_alternative<rule::ZBox>(rule)) {
+    Values all(e.wanted.size());
+    all[0] = box_share(e.in(0), e.in(1), r);
+    return all;
+  }
+  const auto* ab = std::get_if<rule::AlphaBeta>(&rule);
+  if (!ab) return Op::relprop(e, rule, r);
+  const Values x{positive(e.in(0)), negative(e.in(0))};
+  const Value wp = positive(e.in(1)), wn = negative(e.in(1));
+  Value result;
+  if (ab->alpha != 0) {
+    result = signed_share(x, {wp, wn}, r, ab->joint);
+    if (ab->alpha != 1) result = scale(result, real(ab->alpha));
+  }
+  if (ab->beta != 0) {
+    const Value against = scale(signed_share(x, {wn, wp}, r, ab->joint), real(-ab->beta));
+    result = result ? add(result, against) : against;
+  }
+  Values all(e.wanted.size());
+  all[0] = result ? result : scale(e.in(0), 0);
+  return all;
+}
+
 RowFlow Linear::row_flow(std::span<const Type> in) const {
   if (in[0].shape.rank() < 3) return {};
   return {RowFlow::by_row, 1, in.size() > 2 ? 0u : 1u, false, 1, 0};
@@ -77,8 +136,9 @@ void Pack::run(Stream& s, std::span<const View> in, std::span<const View> out) c
 std::string PackedProduct::detail() const {
   std::string text = fmt::format("n={}", n);
   if (bias) text += " + bias";
+  if (residual && residual_first) text += " + residual";
   if (activation != k::Unary::identity) text += " + activation";
-  if (residual) text += " + residual";
+  if (residual && !residual_first) text += " + residual";
   return text;
 }
 
@@ -92,6 +152,7 @@ void PackedProduct::run(Stream& s, std::span<const View> in, std::span<const Vie
   if (bias) epilogue.bias = in[next++].in();
   if (residual) epilogue.residual = in[next].in();
   epilogue.activation = activation;
+  epilogue.residual_first = residual_first;
   const int64_t c = last(in[0].shape());
   on(s, [&](auto& q) {
     k::product(q, in[0].in(), c, in[1].in(), rows(in[0].shape()), n, c, epilogue, out[0].out(), n);

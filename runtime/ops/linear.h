@@ -12,6 +12,7 @@ struct Linear final : Op {
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
+  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
   RowFlow row_flow(std::span<const Type> in) const override;
 };
 
@@ -45,7 +46,7 @@ struct PackedProduct final : Op {
   int may_overwrite() const override { return residual ? 2 + bias : -1; }
   std::string_view origin_kind;  // "linear" or "linear_bwd"
   int64_t n;                     // columns of y
-  bool bias = false, residual = false;
+  bool bias = false, residual = false, residual_first = false;
   k::Unary activation = k::Unary::identity;
 };
 

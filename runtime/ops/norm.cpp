@@ -117,11 +117,27 @@ struct Softmax final : Op {
   bool log;
 };
 
+// The largest element of each sample.
+struct Largest final : Op {
+  std::string_view kind() const override { return "largest"; }
+  std::vector<Type> infer(std::span<const Type> in) const override {
+    expect_real(kind(), in);
+    if (in[0].shape.rank() < 1) fail_shape("largest: a scalar has no samples");
+    return {Type{Shape{in[0].shape[0]}}};
+  }
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
+    const Shape& x = in[0].shape();
+    on(s,
+       [&](auto& q) { k::row_largest(q, in[0].in(), x[0], x.count(1, x.rank()), out[0].out()); });
+  }
+};
+
 }  // namespace
 
 Value layer_norm(Value x, Value weight, Value bias, real epsilon) {
   return emit<LayerNorm>({x, weight, bias}, epsilon);
 }
+Value largest(Value x) { return emit<Largest>({x}); }
 Value softmax(Value x) { return emit<Softmax>({x}, false); }
 Value log_softmax(Value x) { return emit<Softmax>({x}, true); }
 

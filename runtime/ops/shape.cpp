@@ -15,6 +15,7 @@ int normal_axis(std::string_view kind, const Shape& s, int axis) {
 
 struct Reshape final : Op {
   explicit Reshape(Shape to) : shape(to) {}
+  bool rearranges() const override { return true; }
   std::string_view kind() const override { return "reshape"; }
   std::vector<Type> infer(std::span<const Type> in) const override {
     if (in[0].shape.count() != shape.count())
@@ -31,6 +32,7 @@ struct Reshape final : Op {
 };
 
 struct Concat final : Op {
+  bool rearranges() const override { return true; }
   explicit Concat(int axis_) : axis(axis_) {}
   std::string_view kind() const override { return "concat"; }
   std::string detail() const override { return fmt::format("axis={}", axis); }
@@ -139,6 +141,7 @@ Value reduce(Value x, std::vector<int> axes, bool average) {
 
 struct Patchify final : Op {
   Patchify(int64_t p, bool inverse_, Shape image_) : patch(p), inverse(inverse_), image(image_) {}
+  bool rearranges() const override { return true; }
   std::string_view kind() const override { return inverse ? "unpatchify" : "patchify"; }
   std::vector<Type> infer(std::span<const Type> in) const override {
     expect_real(kind(), in);

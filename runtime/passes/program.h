@@ -28,6 +28,10 @@ Program restrict_rows(Program program);
 // probabilities and their gradient once.
 Program merge_attention(Program program);
 
+// A batch norm that is its convolution's only reader becomes part of the convolution's weights, and
+// so does its gradient.
+Program fold_norms(Program program);
+
 // Weights of products are packed in the weights stage; an activation and a residual sum that are a
 // product's only reader become its epilogue.
 Program pack_products(Program program);

@@ -64,14 +64,19 @@ TEST_P(OnDevice, every_method_equals_the_cpu) {
     SCOPED_TRACE(info.id);
     Request request = request_for(info.id);
     request.targets.pop_back();
-    for (auto& [name, value] : request.options) value = "3";
+    // Relevance is divided by sums that cancel, such as scores and residual sums: a rounding of the
+    // sum is as many times larger in the quotient as the sum is smaller than its terms, and a few
+    // in a hundred are a hundred times smaller.
+    const bool relevance = std::any_of(info.options.begin(), info.options.end(),
+                                       [](const OptionInfo& o) { return o.name == "rules"; });
+    const double bound = sizeof(real) == 8 ? 1e-11 : relevance ? 1e-3 : 1e-5;
+    for (auto& [name, value] : request.options) value = "3";  // steps, n_samples
     const auto want = explainer_on({}, model, 2).explain(x, request);
     const auto got = explainer_on(on, model, 2).explain(x, request);
     const auto other_chunk = explainer_on(on, model, 1).explain(x, request);
     for (size_t i = 0; i < want.size(); ++i)
       for (size_t t = 0; t < want[i].size(); ++t) {
-        expect_near(got[i][t].attribution, want[i][t].attribution,
-                    sizeof(real) == 4 ? 1e-5 : 1e-12);
+        expect_near(got[i][t].attribution, want[i][t].attribution, bound);
         EXPECT_EQ(got[i][t].target, want[i][t].target);
         expect_same_bits(other_chunk[i][t].attribution, got[i][t].attribution);
       }

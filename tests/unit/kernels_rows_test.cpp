@@ -275,5 +275,24 @@ TYPED_TEST(KernelsRows, no_rows_and_no_columns_are_fine) {
   EXPECT_EQ(dw[0], 0);
 }
 
+TYPED_TEST(KernelsRows, largest_of_a_row_and_nan_wins) {
+  const size_t rows = 5, cols = 197;
+  Reals x = noise(int64_t(rows * cols), 8), y(rows, poison), none(2, poison);
+  x[2 * cols + 77] = 12;
+  x[3 * cols + 196] = poison;
+  for (size_t c = 0; c < cols; ++c) x[4 * cols + c] = real(-3) - x[4 * cols + c];
+  TypeParam::run([&](auto& s) {
+    k::row_largest(s, x.data(), int64_t(rows), int64_t(cols), y.data());
+    k::row_largest(s, nullptr, 2, 0, none.data());
+  });
+  for (size_t r : {size_t(0), size_t(1), size_t(2), size_t(4)})
+    EXPECT_EQ(y[r],
+              *std::max_element(x.begin() + int64_t(r * cols), x.begin() + int64_t((r + 1) * cols)))
+        << r;
+  EXPECT_EQ(y[2], 12);
+  EXPECT_TRUE(std::isnan(y[3]));
+  EXPECT_EQ(none[0], -std::numeric_limits<real>::infinity());
+}
+
 }  // namespace
 }  // namespace whence

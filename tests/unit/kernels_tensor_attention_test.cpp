@@ -21,6 +21,19 @@ struct Rounding {
   }
 };
 using InBf16 = Rounding<Precision::bf16>;
+using Schedules = testing::Types<InBf16, Rounding<Precision::bf16, Order::random, 2>>;
+struct Names {
+  template <class T>
+  static std::string GetName(int i) {
+    return "simt" + std::to_string(i);
+  }
+};
+template <class T>
+struct TensorAttention : testing::Test {};
+TYPED_TEST_SUITE(TensorAttention, Schedules, Names);
+template <class T>
+struct TensorAttentionBits : testing::Test {};
+TYPED_TEST_SUITE(TensorAttentionBits, Schedules, Names);
 
 // Half a unit in the last of 8 bits, relative to the number.
 constexpr double rounding = 0x1p-8;
@@ -114,28 +127,33 @@ std::string name(const k::AttentionSize& z) {
          std::to_string(z.queries) + " N" + std::to_string(z.keys) + " D" + std::to_string(z.width);
 }
 
-// Every width of tile, filled and not; one query, one key; a last tile of 1, of 17, of 64 rows.
+// Every width of tile, filled and not; one query, one key; a last tile of 1, of 17, of 64 rows;
+// more keys than fit into shared memory, and so many tiles that a block owns several heads of a
+// map.
 const k::AttentionSize sizes[] = {
-    {1, 1, 1, 1, 8},    {2, 3, 17, 50, 8}, {1, 2, 50, 1, 24},  {2, 2, 1, 17, 32}, {2, 2, 50, 65, 40},
-    {1, 1, 81, 64, 64}, {1, 2, 50, 17, 80}, {1, 1, 20, 70, 96}, {1, 1, 66, 35, 128},
+    {1, 1, 1, 1, 8},     {2, 3, 17, 50, 8},   {1, 2, 50, 1, 24},  {2, 2, 1, 17, 32},
+    {2, 2, 50, 65, 40},  {1, 1, 81, 64, 64},  {1, 2, 50, 17, 80}, {1, 1, 20, 70, 96},
+    {1, 1, 66, 35, 128}, {1, 1, 9, 130, 128}, {1, 2, 3, 2100, 8},
 };
 
+template <class B>
 void expect_forward(const k::AttentionSize& z) {
   const AttentionCase c(z, 11), exact = rounded(c);
   const TensorReference want(exact);
   Outputs got(c);
-  forward<InBf16>(c, got.context.data(), got.capture());
+  forward<B>(c, got.context.data(), got.capture());
   expect_within(got.context, want.context, name(z) + " context");
   expect_within(got.probs, want.probs, name(z) + " probs");
   expect_within(got.row, one_row(c, want.probs, got.row_index), name(z) + " row");
   expect_within(got.mean, head_mean(c, want.probs), name(z) + " head mean");
 }
 
+template <class B>
 void expect_backward(const k::AttentionSize& z) {
   const AttentionCase c(z, 12), exact = rounded(c);
   const TensorReference want(exact);
   Outputs got(c);
-  backward<InBf16>(c, got.gradients());
+  backward<B>(c, got.gradients());
   expect_within(got.dq, want.dq, name(z) + " dq");
   expect_within(got.dk, want.dk, name(z) + " dk");
   expect_within(got.dv, want.dv, name(z) + " dv");
@@ -147,15 +165,15 @@ void expect_backward(const k::AttentionSize& z) {
   expect_within(got.chain_out, chain(c, map, got.chain_in), name(z) + " chain");
 }
 
-TEST(TensorAttention, forward_outputs_match_double_loops_over_rounded_factors) {
-  for (const k::AttentionSize& z : sizes) expect_forward(z);
+TYPED_TEST(TensorAttention, forward_outputs_match_double_loops_over_rounded_factors) {
+  for (const k::AttentionSize& z : sizes) expect_forward<TypeParam>(z);
 }
-TEST(TensorAttention, backward_outputs_match_double_loops_over_rounded_factors) {
-  for (const k::AttentionSize& z : sizes) expect_backward(z);
+TYPED_TEST(TensorAttention, backward_outputs_match_double_loops_over_rounded_factors) {
+  for (const k::AttentionSize& z : sizes) expect_backward<TypeParam>(z);
 }
-TEST(TensorAttention, an_image_of_197_tokens) {
-  expect_forward({1, 1, 197, 197, 64});
-  expect_backward({1, 1, 197, 197, 64});
+TEST(TensorAttentionValues, an_image_of_197_tokens) {
+  expect_forward<InBf16>({1, 1, 197, 197, 64});
+  expect_backward<InBf16>({1, 1, 197, 197, 64});
 }
 
 double relative_l2(const Reals& got, const Reals& want) {
@@ -167,7 +185,7 @@ double relative_l2(const Reals& got, const Reals& want) {
   return std::sqrt(off / size);
 }
 
-TEST(TensorAttention, stays_close_to_attention_in_f32) {
+TEST(TensorAttentionValues, stays_close_to_attention_in_f32) {
   const AttentionCase c({1, 4, 50, 50, 64}, 7, 3);
   const Outputs got = everything<InBf16>(c), want = everything<Threads<2>>(c);
   const auto close = [](const Reals& x, const Reals& y) {
@@ -187,7 +205,7 @@ TEST(TensorAttention, stays_close_to_attention_in_f32) {
   close(got.chain_out, want.chain_out);
 }
 
-TEST(TensorAttentionBits, do_not_depend_on_the_schedule) {
+TEST(TensorAttentionBitsOrder, do_not_depend_on_the_schedule) {
   const AttentionCase c({1, 2, 70, 67, 16}, 4);
   const Outputs one = everything<Rounding<Precision::bf16, Order::forward>>(c);
   expect_same_outputs(everything<Rounding<Precision::bf16, Order::forward>>(c), one);
@@ -196,9 +214,9 @@ TEST(TensorAttentionBits, do_not_depend_on_the_schedule) {
   expect_same_outputs(everything<Rounding<Precision::bf16, Order::priority, 6>>(c), one);
 }
 
-TEST(TensorAttentionBits, do_not_depend_on_the_batch) {
+TYPED_TEST(TensorAttentionBits, do_not_depend_on_the_batch) {
   const AttentionCase c({3, 2, 40, 51, 24}, 4);
-  const Outputs all = everything<InBf16>(c);
+  const Outputs all = everything<TypeParam>(c);
   AttentionCase last = c;
   last.size.batch = 1;
   const auto tail = [](const Reals& x) { return Reals(x.end() - int64_t(x.size() / 3), x.end()); };
@@ -208,8 +226,8 @@ TEST(TensorAttentionBits, do_not_depend_on_the_batch) {
   last.dcontext = tail(c.dcontext);
   Outputs alone(last);
   alone.chain_in = tail(all.chain_in);
-  forward<InBf16>(last, alone.context.data(), alone.capture());
-  backward<InBf16>(last, alone.gradients());
+  forward<TypeParam>(last, alone.context.data(), alone.capture());
+  backward<TypeParam>(last, alone.gradients());
   Outputs want(last);
   want.context = tail(all.context);
   want.probs = tail(all.probs);
@@ -226,13 +244,43 @@ TEST(TensorAttentionBits, do_not_depend_on_the_batch) {
   expect_same_outputs(alone, want);
 }
 
-TEST(TensorAttentionBits, of_a_query_do_not_depend_on_where_it_stands) {
+// So many heads that a block owns several tiles of queries, or of keys.
+TEST(TensorAttentionBitsOrder, do_not_depend_on_how_many_heads_fill_the_device) {
+  const auto expect_same = [](const k::AttentionSize& z, auto&& outputs) {
+    const AttentionCase c(z, 4);
+    AttentionCase last = c;
+    last.size.batch = 1;
+    const auto tail = [&](const Reals& x) {
+      return Reals(x.end() - int64_t(x.size()) / z.batch, x.end());
+    };
+    for (Reals* operand : {&last.q, &last.k, &last.v, &last.dcontext}) *operand = tail(*operand);
+    Outputs all(c), alone(last);
+    alone.chain_in = tail(all.chain_in);
+    const std::vector<Reals*> of_all = outputs(c, all), of_one = outputs(last, alone);
+    for (size_t i = 0; i < of_all.size(); ++i)
+      expect_same_bits(*of_one[i], tail(*of_all[i]), "output " + std::to_string(i));
+  };
+  expect_same({96, 4, 66, 2, 8}, [](const AttentionCase& c, Outputs& out) {
+    forward<InBf16>(c, out.context.data(), {});
+    backward<InBf16>(c, {.dq = out.dq.data()});
+    return std::vector{&out.context, &out.dq};
+  });
+  expect_same({96, 4, 2, 66, 8}, [](const AttentionCase& c, Outputs& out) {
+    backward<InBf16>(c, {.dk = out.dk.data(),
+                         .dv = out.dv.data(),
+                         .chain_in = out.chain_in.data(),
+                         .chain_out = out.chain_out.data()});
+    return std::vector{&out.dk, &out.dv, &out.chain_out};
+  });
+}
+
+TYPED_TEST(TensorAttentionBits, of_a_query_do_not_depend_on_where_it_stands) {
   const AttentionCase c({1, 1, 70, 30, 16}, 4);
   AttentionCase few = c;
   few.size.queries = 2;
   few.q.assign(c.q.end() - 32, c.q.end());
   few.dcontext.assign(c.dcontext.end() - 32, c.dcontext.end());
-  const Outputs all = everything<InBf16>(c), some = everything<InBf16>(few);
+  const Outputs all = everything<TypeParam>(c), some = everything<TypeParam>(few);
   const auto tail = [](const Reals& x, const Reals& like) {
     return std::span(x).last(like.size());
   };
@@ -242,42 +290,42 @@ TEST(TensorAttentionBits, of_a_query_do_not_depend_on_where_it_stands) {
   expect_same_bits(some.relevance, tail(all.relevance, some.relevance), "relevance");
 }
 
-TEST(TensorAttentionBits, are_the_same_for_an_output_asked_for_alone) {
+TYPED_TEST(TensorAttentionBits, are_the_same_for_an_output_asked_for_alone) {
   const AttentionCase c({1, 3, 67, 45, 16}, 8);
-  const Outputs all = everything<InBf16>(c);
+  const Outputs all = everything<TypeParam>(c);
   Outputs one(c);
-  forward<InBf16>(c, one.context.data(), {});
-  forward<InBf16>(c, nullptr, {.row = one.row.data(), .row_index = one.row_index});
-  forward<InBf16>(c, nullptr, {.head_mean = one.mean.data()});
-  forward<InBf16>(c, nullptr, {.probs = one.probs.data()});
-  backward<InBf16>(c, {.dq = one.dq.data()});
-  backward<InBf16>(c, {.dk = one.dk.data()});
-  backward<InBf16>(c, {.dv = one.dv.data()});
-  backward<InBf16>(c, {.dprobs = one.dprobs.data()});
-  backward<InBf16>(c, {.dprobs_mean = one.dmean.data()});
-  backward<InBf16>(c, {.dprobs_row = one.drow.data(), .row_index = one.row_index});
-  backward<InBf16>(c, {.relevance = one.relevance.data()});
-  backward<InBf16>(c, {.chain_in = one.chain_in.data(), .chain_out = one.chain_out.data()});
+  forward<TypeParam>(c, one.context.data(), {});
+  forward<TypeParam>(c, nullptr, {.row = one.row.data(), .row_index = one.row_index});
+  forward<TypeParam>(c, nullptr, {.head_mean = one.mean.data()});
+  forward<TypeParam>(c, nullptr, {.probs = one.probs.data()});
+  backward<TypeParam>(c, {.dq = one.dq.data()});
+  backward<TypeParam>(c, {.dk = one.dk.data()});
+  backward<TypeParam>(c, {.dv = one.dv.data()});
+  backward<TypeParam>(c, {.dprobs = one.dprobs.data()});
+  backward<TypeParam>(c, {.dprobs_mean = one.dmean.data()});
+  backward<TypeParam>(c, {.dprobs_row = one.drow.data(), .row_index = one.row_index});
+  backward<TypeParam>(c, {.relevance = one.relevance.data()});
+  backward<TypeParam>(c, {.chain_in = one.chain_in.data(), .chain_out = one.chain_out.data()});
   expect_same_outputs(one, all);
 }
 
 // Several tiles to a part of the chain; what of it can be left out is the same in both calls.
-TEST(TensorAttentionBits, of_a_long_chain_are_the_same_with_gradients) {
+TYPED_TEST(TensorAttentionBits, of_a_long_chain_are_the_same_with_gradients) {
   const AttentionCase c({1, 2, 600, 3, 8}, 8);
   Outputs alone(c), all(c);
   std::fill(alone.chain_in.begin() + 60, alone.chain_in.begin() + 300, real(0));
   all.chain_in = alone.chain_in;
-  backward<InBf16>(c, all.gradients());
-  backward<InBf16>(c, {.chain_in = alone.chain_in.data(), .chain_out = alone.chain_out.data()});
+  backward<TypeParam>(c, all.gradients());
+  backward<TypeParam>(c, {.chain_in = alone.chain_in.data(), .chain_out = alone.chain_out.data()});
   expect_same_bits(alone.chain_out, all.chain_out, "chain");
   const AttentionCase exact = rounded(c);
   const TensorReference want(exact);
   expect_within(all.chain_out, chain(c, relevance(c, want), all.chain_in), "chain");
 }
 
-TEST(TensorAttentionBits, are_the_same_for_operands_that_lie_anywhere) {
+TYPED_TEST(TensorAttentionBits, are_the_same_for_operands_that_lie_anywhere) {
   const AttentionCase c({1, 2, 9, 5, 24}, 3);
-  const Outputs want = everything<InBf16>(c);
+  const Outputs want = everything<TypeParam>(c);
   const auto moved = [](const Reals& x) {
     Reals y(1, poison);
     y.insert(y.end(), x.begin(), x.end());
@@ -289,7 +337,7 @@ TEST(TensorAttentionBits, are_the_same_for_operands_that_lie_anywhere) {
   got.dq.push_back(poison);
   auto gradients = got.gradients();
   gradients.dq = &got.dq[1];
-  InBf16::run([&](auto& s) {
+  TypeParam::run([&](auto& s) {
     k::attention(s, &q[1], &k[1], &v[1], c.size, real(c.scale), &got.context[1], got.capture());
     k::attention_bwd(s, &q[1], &k[1], &v[1], &dcontext[1], c.size, real(c.scale), gradients);
   });
@@ -298,11 +346,11 @@ TEST(TensorAttentionBits, are_the_same_for_operands_that_lie_anywhere) {
   expect_same_outputs(got, want);
 }
 
-TEST(TensorAttention, outputs_need_only_the_operands_of_their_formula) {
+TYPED_TEST(TensorAttention, outputs_need_only_the_operands_of_their_formula) {
   const AttentionCase c({2, 2, 5, 7, 8}, 3);
-  const Outputs want = everything<InBf16>(c);
+  const Outputs want = everything<TypeParam>(c);
   Outputs got(c);
-  InBf16::run([&](auto& s) {
+  TypeParam::run([&](auto& s) {
     k::attention_bwd(s, nullptr, nullptr, c.v.data(), c.dcontext.data(), c.size, real(c.scale),
                      {.dprobs_row = got.drow.data(), .row_index = got.row_index});
     k::attention(s, c.q.data(), c.k.data(), nullptr, c.size, real(c.scale), nullptr,
@@ -312,83 +360,83 @@ TEST(TensorAttention, outputs_need_only_the_operands_of_their_formula) {
   expect_same_bits(got.row, want.row, "row");
 }
 
-TEST(TensorAttention, huge_scores_give_a_one_hot_row) {
+TYPED_TEST(TensorAttention, huge_scores_give_a_one_hot_row) {
   AttentionCase c({1, 1, 2, 70, 8}, 3);
   for (real& x : c.q) x = 1000;
   for (real& x : c.k) x = -1000;
   for (int64_t d = 0; d < 8; ++d) c.k[c.at_k(0, 67, 0, d)] = 1000;
   Outputs got(c);
-  forward<InBf16>(c, got.context.data(), got.capture());
+  forward<TypeParam>(c, got.context.data(), got.capture());
   const AttentionCase exact = rounded(c);
   for (int64_t j = 0; j < 70; ++j) EXPECT_EQ(got.probs[size_t(j)], j == 67 ? 1 : 0);
   for (int64_t d = 0; d < 8; ++d) EXPECT_EQ(got.context[size_t(d)], exact.v[c.at_k(0, 67, 0, d)]);
 }
 
-TEST(TensorAttention, nan_stays_in_its_query_row) {
+TYPED_TEST(TensorAttention, nan_stays_in_its_query_row) {
   AttentionCase c({1, 2, 20, 20, 8}, 3);
   c.q[c.at_q(0, 7, 1, 2)] = poison;
   Outputs got(c);
-  forward<InBf16>(c, got.context.data(), got.capture());
+  forward<TypeParam>(c, got.context.data(), got.capture());
   for (int64_t h = 0; h < 2; ++h)
     for (int64_t i = 0; i < 20; ++i)
       for (int64_t d = 0; d < 8; ++d)
         EXPECT_EQ(std::isnan(got.context[c.at_q(0, i, h, d)]), h == 1 && i == 7);
   got.chain_in.assign(20, real(1));
-  backward<InBf16>(c, got.gradients());
+  backward<TypeParam>(c, got.gradients());
   EXPECT_TRUE(std::isnan(got.chain_out[0]));
   EXPECT_TRUE(std::isnan(got.relevance[7 * 20]));
   EXPECT_FALSE(std::isnan(got.relevance[8 * 20]));
   // A query that has no weight in the chain leaves no trace there.
   got.chain_in[7] = 0;
-  backward<InBf16>(c, got.gradients());
+  backward<TypeParam>(c, got.gradients());
   for (real x : got.chain_out) EXPECT_FALSE(std::isnan(x));
 }
 
 // Scores grow along the keys, so that what was summed before shrinks again and again.
-TEST(TensorAttention, later_keys_may_have_much_larger_scores) {
+TYPED_TEST(TensorAttention, later_keys_may_have_much_larger_scores) {
   AttentionCase c({1, 1, 3, 200, 8}, 3);
   for (real& x : c.q) x = 1;
   for (int64_t j = 0; j < 200; ++j)
     for (int64_t d = 0; d < 8; ++d) c.k[c.at_k(0, j, 0, d)] = real(double(j) / 16);
   const AttentionCase exact = rounded(c);
   const TensorReference want(exact);
-  const Outputs got = everything<InBf16>(c);
+  const Outputs got = everything<TypeParam>(c);
   expect_within(got.context, want.context, "context");
   expect_within(got.probs, want.probs, "probs");
   expect_within(got.dq, want.dq, "dq");
 }
 
-TEST(TensorAttention, scores_of_minus_infinity_have_no_weight) {
+TYPED_TEST(TensorAttention, scores_of_minus_infinity_have_no_weight) {
   constexpr real infinity = std::numeric_limits<real>::infinity();
   AttentionCase c({1, 1, 2, 150, 8}, 3);
   for (int64_t d = 0; d < 8; ++d) c.q[size_t(d)] = 1;
   for (int64_t j = 0; j < 149; ++j) c.k[c.at_k(0, j, 0, 1)] = -infinity;  // whole tiles and more
   Outputs got(c);
-  forward<InBf16>(c, got.context.data(), got.capture());
+  forward<TypeParam>(c, got.context.data(), got.capture());
   const AttentionCase exact = rounded(c);
   for (int64_t j = 0; j < 150; ++j) EXPECT_EQ(got.probs[size_t(j)], j == 149 ? 1 : 0);
   for (int64_t d = 0; d < 8; ++d) EXPECT_EQ(got.context[size_t(d)], exact.v[c.at_k(0, 149, 0, d)]);
   // A row without a finite score has no probabilities.
   c.k[c.at_k(0, 149, 0, 1)] = -infinity;
-  forward<InBf16>(c, got.context.data(), got.capture());
+  forward<TypeParam>(c, got.context.data(), got.capture());
   EXPECT_TRUE(std::isnan(got.context[0]));
   EXPECT_TRUE(std::isnan(got.probs[0]));
   EXPECT_TRUE(std::isnan(got.probs[149]));
 }
 
-TEST(TensorAttention, empty_sizes_give_empty_sums) {
+TYPED_TEST(TensorAttention, empty_sizes_give_empty_sums) {
   for (const k::AttentionSize& z :
        {k::AttentionSize{0, 2, 3, 3, 8}, {2, 0, 3, 3, 8}, {2, 2, 0, 3, 8}, {2, 2, 3, 0, 8}}) {
     const AttentionCase c(z, 1);
     Outputs got(c);
-    forward<InBf16>(c, got.context.data(), got.capture());
-    backward<InBf16>(c, got.gradients());
+    forward<TypeParam>(c, got.context.data(), got.capture());
+    backward<TypeParam>(c, got.gradients());
     for (const Reals& sums : {got.context, got.dq, got.dk, got.dv})
       for (real x : sums) EXPECT_EQ(x, 0);
   }
 }
 
-TEST(TensorAttention, other_widths_and_formats_are_computed_in_f32) {
+TEST(TensorAttentionValues, other_widths_and_formats_are_computed_in_f32) {
   using InF32 = Rounding<Precision::f32>;
   for (const int64_t width : {12, 136}) {
     const AttentionCase c({1, 2, 5, 7, width}, 3);

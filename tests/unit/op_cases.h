@@ -40,6 +40,7 @@ std::vector<OpCase> product_cases();
 std::vector<OpCase> row_cases();
 std::vector<OpCase> attention_cases();
 std::vector<OpCase> shape_cases();
+std::vector<OpCase> conv_cases();
 
 // Seeded by position, so that a case's numbers do not depend on other cases.
 inline Tensor case_input(const OpCase& c, size_t i) {

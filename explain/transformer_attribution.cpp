@@ -1,0 +1,97 @@
+// Transformer attribution: Chefer, Gur and Wolf, "Transformer interpretability beyond attention
+// visualization", CVPR 2021.
+//   M_l = mean over heads of max(R_l * G_l, 0)   relevance of a block's attention, times its
+//   gradient E = the readout's row of (I + M_last) ... (I + M_start)
+// and the baseline that it is compared with, partial LRP (Voita et al., ACL 2019): the readout's
+// row of mean over heads of max(R_last, 0). full-lrp follows
+// relevance to the pixels, summed over channels. Relevance starts as 1 at the explained class.
+#include <algorithm>
+
+#include "explain/method.h"
+#include "runtime/check.h"
+#include "whence/rules.h"
+
+namespace whence {
+namespace {
+
+// Relevance is divided by sums that cancel; factors of 8 or 11 bits would decide what is left.
+const Job& in_f32(const Job& job) {
+  if (job.settings.precision != Precision::f32)
+    fail_usage("{}: relevance is computed in f32, not {}", job.info.id,
+               to_string(job.settings.precision));
+  return job;
+}
+
+const RuleTable& rules_of(const OptionSet& options) {
+  return options.choice("rules", {"chefer-stable", "chefer-classic"}) == "chefer-stable"
+             ? chefer_stable()
+             : chefer_classic();
+}
+
+// The relevance of the probabilities of blocks `start` to the last.
+Values relevance_of_attention(Scored& s, int64_t start, const RuleTable& rules) {
+  Values probs;
+  for (int64_t l = start; l < s.model.blocks; ++l) probs.push_back(s.attention(l).probs);
+  return relevance(s.logits, s.selector, probs, rules);
+}
+
+class TransformerAttribution final : public Method {
+ public:
+  explicit TransformerAttribution(const Job& job)
+      : model_(in_f32(job).model),
+        id_(job.info.id),
+        loops_(job, ScoreKind::logit),
+        pass_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items, [&](Scored& s) {
+          const RuleTable& rules = rules_of(job.options);
+          if (id_ == "partial-lrp") return Values{last_block(s, rules)};
+          if (id_ == "full-lrp")
+            return Values{sum(relevance(s.logits, s.selector, {s.image}, rules)[0], {1})};
+          return Values{chain(s, job.options.integer("start_layer", 0, model_.blocks - 1), rules)};
+        })) {}
+
+  std::vector<const Pass*> passes() const override { return {&pass_}; }
+
+  std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
+    std::vector<std::vector<Tensor>> maps(static_cast<size_t>(inputs.shape()[0]));
+    const auto clean = loops_.items(
+        pass_, inputs, request.targets, nullptr, [&](int64_t item, size_t, int64_t row) {
+          const auto map = pass_.wanted_row(0, row);
+          maps[size_t(item)].push_back(id_ == "full-lrp"
+                                           ? Tensor::of({model_.input[1], model_.input[2]}, map)
+                                           : patch_map(model_, map));
+        });
+    return loops_.results(clean, std::move(maps), id_);
+  }
+
+ private:
+  Value chain(Scored& s, int64_t start, const RuleTable& rules) const {
+    const Values cam = relevance_of_attention(s, start, rules);
+    Values probs;
+    for (int64_t l = start; l < model_.blocks; ++l) probs.push_back(s.attention(l).probs);
+    const Values gradients = s.gradient_by(probs);
+    Value r = s.readout();
+    for (size_t i = cam.size(); i-- > 0;) {
+      const Value map = mean(relu(mul(cam[i], gradients[i])), {1});
+      r = add(r, einsum(r, map, "bi,bij->bj"));
+    }
+    return r;
+  }
+
+  Value last_block(Scored& s, const RuleTable& rules) const {
+    const Value cam = relevance_of_attention(s, model_.blocks - 1, rules)[0];
+    return einsum(s.readout(), mean(relu(cam), {1}), "bi,bij->bj");
+  }
+
+  const Model& model_;
+  std::string id_;
+  Loops loops_;
+  Pass pass_;
+};
+
+}  // namespace
+
+std::unique_ptr<Method> make_transformer_attribution(const Job& job) {
+  return std::make_unique<TransformerAttribution>(job);
+}
+
+}  // namespace whence

@@ -1,0 +1,516 @@
+// Convolutions as gathered products, depthwise ones directly, and batch norm.
+//
+// A strip of result pixels (a few tiles of rows) gathers what some of its taps read into scratch,
+// zeros where they reach outside the image; the tiles of the plain product multiply that with the
+// packed weights of the same taps. So a panel's part is used by every tile of the strip while it
+// is in L1 or L2, and the weights pass by once a strip. Threads get contiguous ranges of (group,
+// strip, panel). Bytes: the source about taps / stride^2 times from L2, the result once, the
+// weights once a strip. Bound by the FMA units, for few channels by the gathering.
+//
+// Depthwise: lanes are channels; the taps of a pixel follow each other in registers. Bound by the
+// two loads of each multiply-add.
+#include "kernels/conv.h"
+
+#include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/panel.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/scratch.h"
+
+namespace whence::k {
+namespace {
+
+using namespace cpu;
+
+constexpr int64_t strip_rows = 8 * tile_rows;
+// Summed elements at a time: 112 rows of them are half a common L2.
+constexpr int64_t block_sums = 1280;
+// Multiply-adds that are worth a thread.
+constexpr int64_t work_per_thread = 1 << 18;
+
+// Short runs of reals: a call of memcpy would take longer than the copy, and a masked store is not
+// forwarded to the loads that follow.
+inline void copy(const real* from, int64_t count, real* to) {
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) store(to + i, load(from + i));
+  for (; i + 4 <= count; i += 4) std::memcpy(to + i, from + i, 4 * sizeof(real));
+  for (; i < count; ++i) to[i] = from[i];
+}
+inline void clear(int64_t count, real* to) {
+  each_vec(count, [&](int64_t i, auto n) { store(to + i, Vec{}, n); });
+}
+
+// The taps of a Reach whose source positions, from `at` on, lie inside an axis of `size`.
+struct Inside {
+  int64_t begin, end;
+};
+Inside inside(const Reach& r, int64_t at, int64_t size) {
+  const bool adjacent = r.hop == 1;  // a division would take longer than the gathering
+  const int64_t begin = at >= 0 ? 0 : adjacent ? -at : (-at + r.hop - 1) / r.hop;
+  const int64_t end = at >= size ? 0 : adjacent ? size - at : (size - 1 - at) / r.hop + 1;
+  const int64_t stop = std::min(end, r.taps);
+  return {std::min(begin, stop), stop};
+}
+
+// A result pixel and the source pixel of its first tap.
+struct Pixel {
+  int64_t b, u, v, y, x;
+};
+Pixel pixel_of(const Gather& g, int64_t row) {
+  Pixel p{};
+  p.v = row % g.across.count;
+  p.u = row / g.across.count % g.down.count;
+  p.b = row / g.across.count / g.down.count;
+  p.y = p.u * g.down.stride + g.down.offset;
+  p.x = p.v * g.across.stride + g.across.offset;
+  return p;
+}
+
+void to_next(const Gather& g, Pixel& p) {
+  if (++p.v == g.across.count) {
+    p.v = 0;
+    if (++p.u == g.down.count) p.u = 0, ++p.b;
+    p.y = p.u * g.down.stride + g.down.offset;
+  }
+  p.x = p.v * g.across.stride + g.across.offset;
+}
+
+// What taps [begin, end) of one pixel read, `from` channels each. `source` is the group's first
+// channel of the sample.
+void gather_pixel(const Gather& g, const Pixel& p, const real* source, int64_t begin, int64_t end,
+                  real* to) {
+  const int64_t taps = g.across.taps, from = g.from, step = g.groups * from;
+  const Inside cols = inside(g.across, p.x, g.source_width);
+  for (int64_t t = begin; t < end;) {
+    const int64_t i = t / taps, first = t - i * taps, last = std::min(taps, first + end - t);
+    const int64_t y = p.y + i * g.down.hop;
+    const bool row_inside = y >= 0 && y < g.source_height;
+    const int64_t lo = std::clamp(cols.begin, first, last);
+    const int64_t hi = row_inside ? std::clamp(cols.end, lo, last) : lo;
+    const int64_t zeros = row_inside ? lo - first : last - first;
+    if (zeros > 0) clear(zeros * from, to);
+    const real* line = source + (y * g.source_width + p.x) * step;
+    if (row_inside && g.across.hop == 1 && g.groups == 1) {
+      copy(line + lo * step, (hi - lo) * from, to + (lo - first) * from);
+    } else {
+      for (int64_t j = lo; j < hi; ++j)
+        copy(line + j * g.across.hop * step, from, to + (j - first) * from);
+    }
+    if (row_inside && hi < last) clear((last - hi) * from, to + (hi - first) * from);
+    to += (last - first) * from;
+    t += last - first;
+  }
+}
+
+// Stores tile rows [row, row + count) of a gather: runs of result pixels that lie evenly apart.
+void store_rows(const Gather& g, Finish store, const real* sums, int64_t stride, int64_t row,
+                int64_t count, int64_t width, const Epilogue& e, int64_t column, real* c) {
+  const int64_t channels = g.groups * g.to;
+  const bool dense = g.across.step == 1 && g.down.step == 1;
+  while (count > 0) {
+    const Pixel p = pixel_of(g, row);
+    const int64_t run = dense ? count : std::min(count, g.across.count - p.v);
+    const int64_t y = g.down.first + p.u * g.down.step, x = g.across.first + p.v * g.across.step;
+    const int64_t at = ((p.b * g.result_height + y) * g.result_width + x) * channels;
+    Epilogue here = e;
+    if (here.residual) here.residual += at;
+    store(sums, stride, run, width, here, column, c + at, g.across.step * channels);
+    sums += run * stride;
+    row += run;
+    count -= run;
+  }
+}
+
+class Product {
+ public:
+  Product(const Gather& g, const real* source, const real* packed, int64_t packed_group,
+          const Epilogue& epilogue, real* result)
+      : g_(g),
+        source_(source),
+        packed_(packed),
+        packed_group_(packed_group),
+        epilogue_(epilogue),
+        result_(result),
+        store_(finish_for(epilogue)) {}
+
+  void run(const Stream& s) const {
+    const int64_t rows = g_.rows(), panels = (g_.to + panel_width - 1) / panel_width;
+    if (rows <= 0 || panels <= 0) return;
+    int64_t most = strip_rows;
+    if (panels * g_.groups < 4 * s.threads)  // too few panels to share out: share rows as well
+      most = std::clamp<int64_t>(rows / (4 * s.threads), tile_rows, most);
+    const Cuts strips(rows, most);
+    const int64_t items = g_.groups * strips.pieces * panels;
+    const int64_t work = rows * g_.to * g_.groups * std::max<int64_t>(g_.sums(), 1);
+    const int64_t grain = std::max<int64_t>(1, work_per_thread * items / work);
+    parallel_ranges(s, items, grain, [&](int64_t begin, int64_t end) {
+      while (begin < end) {
+        const int64_t strip = begin / panels, first = begin - strip * panels;
+        const int64_t last = std::min(panels, first + end - begin), at = strip % strips.pieces;
+        compute(strip / strips.pieces, strips.cut(at), strips.cut(at + 1), first, last);
+        begin += last - first;
+      }
+    });
+  }
+
+ private:
+  // Result rows [row, end) of a group, panels [first, last).
+  void compute(int64_t group, int64_t row, int64_t end, int64_t first, int64_t last) const {
+    const int64_t rows = end - row, from = g_.from;
+    const Cuts blocks(g_.taps(), std::max<int64_t>(1, block_sums / std::max<int64_t>(from, 1)));
+    const Cuts tiles(rows, tile_rows);
+    const bool whole = blocks.pieces <= 1;  // sums of one tile at a time
+    const int64_t stride = whole ? panel_width : (last - first) * panel_width;
+    real* sums = scratch<struct Sums>(whole ? tile_rows * panel_width : rows * stride);
+    if (blocks.pieces == 0) std::fill_n(sums, tile_rows * panel_width, real(0));
+    for (int64_t block = 0; block < std::max<int64_t>(blocks.pieces, 1); ++block) {
+      const int64_t begin = blocks.pieces ? blocks.cut(block) : 0;
+      const int64_t taps = blocks.pieces ? blocks.cut(block + 1) - begin : 0;
+      const Left left = gather(group, row, rows, begin, begin + taps);
+      for (int64_t p = first; p < last; ++p) {
+        const real* panel = panel_at(group, p) + begin * from * panel_width;
+        const int64_t width = std::min<int64_t>(panel_width, g_.to - p * panel_width);
+        // While a panel is used, the next one comes into L2: an equal share with every tile.
+        const int64_t share = panel_width * int64_t(sizeof(real)) / tiles.pieces;
+        const auto* next = reinterpret_cast<const char*>(
+            p + 1 < last ? panel_at(group, p + 1) + begin * from * panel_width : panel);
+        for (int64_t t = 0; t < tiles.pieces; ++t) {
+          const int64_t i = tiles.cut(t), height = tiles.cut(t + 1) - i;
+          real* to = whole ? sums : sums + i * stride + (p - first) * panel_width;
+          if (taps > 0)
+            tile(height, width, {left.at + i * left.row, left.row, 1}, panel, taps * from, to,
+                 stride, block > 0, {next + t * share * taps * from, share});
+          if (block + 1 < blocks.pieces) continue;
+          store_rows(g_, store_, to, stride, row + i, height, width, at_group(group),
+                     p * panel_width, result_ + group * g_.to);
+        }
+      }
+    }
+  }
+
+  const real* panel_at(int64_t group, int64_t p) const {
+    return packed_ + group * packed_group_ + p * panel_width * g_.sums();
+  }
+
+  Epilogue at_group(int64_t group) const {
+    Epilogue e = epilogue_;
+    if (e.bias) e.bias += group * g_.to;
+    if (e.residual) e.residual += group * g_.to;
+    return e;
+  }
+
+  // Rows an odd number of lines apart, so that those of a tile fall into different cache sets.
+  Left gather(int64_t group, int64_t row, int64_t rows, int64_t begin, int64_t end) const {
+    const int64_t stride = (((end - begin) * g_.from + lanes - 1) / lanes | 1) * lanes;
+    real* to = scratch<struct Gathered>(rows * stride);
+    const int64_t sample = g_.source_height * g_.source_width * g_.groups * g_.from;
+    Pixel p = pixel_of(g_, row);
+    for (int64_t i = 0; i < rows; ++i, to_next(g_, p))
+      gather_pixel(g_, p, source_ + p.b * sample + group * g_.from, begin, end, to + i * stride);
+    return {to, stride, 1};
+  }
+
+  const Gather& g_;
+  const real *source_, *packed_;
+  int64_t packed_group_;
+  const Epilogue& epilogue_;
+  real* result_;
+  Finish store_;
+};
+
+// Weights [taps][channels] of a phase. A range of result rows at a time: sums of a piece of a row
+// in scratch, which then pass through the epilogue.
+void depthwise(const Stream& s, const Gather& g, const real* source, const real* weights,
+               const Epilogue& epilogue, real* result) {
+  const int64_t channels = g.groups, stride = (channels + lanes - 1) / lanes * lanes;
+  const int64_t piece = std::max<int64_t>(1, 2048 / std::max<int64_t>(stride, 1));
+  const Finish store_sums = finish_for(epilogue);
+  const int64_t lines = g.batch * g.down.count;
+  if (g.across.count <= 0) return;
+  const int64_t grain = row_grain(g.across.count * channels * std::max<int64_t>(g.taps(), 1) / 4);
+  parallel_ranges(s, lines, grain, [&](int64_t begin, int64_t end) {
+    real* sums = scratch<struct Line>(piece * stride);
+    for (int64_t line = begin; line < end; ++line) {
+      for (int64_t v = 0; v < g.across.count; v += piece) {
+        const int64_t count = std::min(piece, g.across.count - v), row = line * g.across.count + v;
+        Pixel p = pixel_of(g, row);
+        for (int64_t k = 0; k < count; ++k, to_next(g, p)) {
+          const Inside down = inside(g.down, p.y, g.source_height);
+          const Inside across = inside(g.across, p.x, g.source_width);
+          const real* at =
+              source + ((p.b * g.source_height + p.y) * g.source_width + p.x) * channels;
+          each_vec(channels, [&](int64_t c, auto n) {
+            Vec sum{};
+            for (int64_t i = down.begin; i < down.end; ++i)
+              for (int64_t j = across.begin; j < across.end; ++j) {
+                const int64_t away = i * g.down.hop * g.source_width + j * g.across.hop;
+                sum = fma(load(at + away * channels + c, n),
+                          load(weights + (i * g.across.taps + j) * channels + c, n), sum);
+              }
+            store(sums + k * stride + c, sum);
+          });
+        }
+        store_rows(g, store_sums, sums, stride, row, count, channels, epilogue, 0, result);
+      }
+    }
+  });
+}
+
+// Few input channels would leave most columns of a panel empty in the backward direction. There
+// the product is dy times all taps' weights, [pixels of dy] x [tap, channel], a strip of rows at a
+// time, and the taps' parts are then added up: for each row of dx tap row by tap row, along each
+// of them in ascending position of dy.
+bool narrow(const ConvSize& z) { return z.groups == 1 && !z.pointwise() && 2 * z.channels <= lanes; }
+
+class NarrowGrad {
+ public:
+  NarrowGrad(const ConvSize& z, const real* dy, const real* packed, const Epilogue& epilogue,
+             real* dx)
+      : z_(z), dy_(dy), packed_(packed), epilogue_(epilogue), dx_(dx) {}
+
+  void run(const Stream& s) const {
+    const int64_t line_bytes = width_ * stride_ * int64_t(sizeof(real));
+    const Cuts strips(z_.height, std::max<int64_t>(1, 512 * 1024 / line_bytes) * z_.stride);
+    const int64_t items = z_.batch * strips.pieces;
+    parallel_ranges(s, items, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t item = begin; item < end; ++item) {
+        const int64_t at = item % strips.pieces;
+        strip(item / strips.pieces, strips.cut(at), strips.cut(at + 1));
+      }
+    });
+  }
+
+ private:
+  // Rows [begin, end) of a sample's dx.
+  void strip(int64_t sample, int64_t begin, int64_t end) const {
+    const int64_t reach = begin + z_.pad - z_.dilation * (z_.kernel_height - 1);
+    const int64_t first = reach <= 0 ? 0 : (reach + z_.stride - 1) / z_.stride;
+    const int64_t last = std::min((end - 1 + z_.pad) / z_.stride + 1, height_);
+    const int64_t pixels = std::max<int64_t>(0, last - first) * width_;
+    real* parts = scratch<struct Parts>(pixels * stride_);
+    multiply({dy_ + (sample * height_ + first) * width_ * z_.outputs, z_.outputs, 1}, pixels,
+             packed_, stride_, z_.outputs, parts, stride_, false);
+    const int64_t count = z_.width * z_.channels;
+    real* line = scratch<struct GradLine>(count + lanes);
+    for (int64_t h = begin; h < end; ++h) {
+      std::fill_n(line, count, real(0));
+      for (int64_t i = 0; i < z_.kernel_height; ++i) {
+        const int64_t from = h + z_.pad - i * z_.dilation, row = from / z_.stride;
+        if (from < 0 || from % z_.stride != 0 || row >= height_) continue;
+        add_line(parts + (row - first) * width_ * stride_ + i * z_.kernel_width * z_.channels, line);
+      }
+      const int64_t at = (sample * z_.height + h) * count;
+      Epilogue here = epilogue_;
+      if (here.residual) here.residual += at;
+      const Finish store_line = finish_for(here);
+      if (here.bias)
+        store_line(line, z_.channels, z_.width, z_.channels, here, 0, dx_ + at, z_.channels);
+      else
+        store_line(line, count, 1, count, here, 0, dx_ + at, count);
+    }
+  }
+
+  // What one row of dy contributes to a row of dx through one row of taps.
+  void add_line(const real* parts, real* line) const {
+    const int64_t channels = z_.channels;
+    for (int64_t v = 0; v < width_; ++v, parts += stride_) {
+      const int64_t x = v * z_.stride - z_.pad;
+      if (z_.dilation == 1) {
+        const int64_t begin = std::max<int64_t>(0, -x), end = std::min(z_.kernel_width, z_.width - x);
+        if (begin < end)
+          add(parts + begin * channels, (end - begin) * channels, line + (x + begin) * channels);
+        continue;
+      }
+      for (int64_t j = 0; j < z_.kernel_width; ++j)
+        if (const int64_t w = x + j * z_.dilation; w >= 0 && w < z_.width)
+          add(parts + j * channels, channels, line + w * channels);
+    }
+  }
+
+  static void add(const real* from, int64_t count, real* to) {
+    each_vec(count,
+             [&](int64_t i, auto n) { store(to + i, load(to + i, n) + load(from + i, n), n); });
+  }
+
+  const ConvSize& z_;
+  const real *dy_, *packed_;
+  const Epilogue& epilogue_;
+  real* dx_;
+  const int64_t height_ = z_.out_height(), width_ = z_.out_width();
+  // Of a pixel's parts: whole vectors.
+  const int64_t stride_ = (z_.taps() * z_.channels + lanes - 1) / lanes * lanes;
+};
+
+// The panels of NarrowGrad: columns are (tap, channel), sums are outputs.
+void pack_narrow(const real* weight, const ConvSize& z, real* packed) {
+  const int64_t cols = z.taps() * z.channels, in_output = cols;
+  for (int64_t o = 0; o < z.outputs; ++o)
+    for (int64_t j = 0; j < (cols + panel_width - 1) / panel_width * panel_width; ++j) {
+      const int64_t tap = j / z.channels, channel = j % z.channels;
+      packed[(j / panel_width * z.outputs + o) * panel_width + j % panel_width] =
+          j < cols ? weight[o * in_output + channel * z.taps() + tap] : real(0);
+    }
+}
+
+void convolve(Stream& s, const real* source, const real* packed, const ConvSize& z, bool backward,
+              const Epilogue& epilogue, real* result) {
+  if (z.pointwise()) {
+    const int64_t from = backward ? z.outputs : z.channels, to = backward ? z.channels : z.outputs;
+    product(s, source, from, packed, z.batch * z.height * z.width, to, from, epilogue, result, to);
+    return;
+  }
+  if (backward && narrow(z)) return NarrowGrad(z, source, packed, epilogue, result).run(s);
+  each_gather(z, backward, [&](const Gather& g) {
+    if (z.depthwise()) {
+      depthwise(s, g, source, packed + g.before * z.groups, epilogue, result);
+      return;
+    }
+    const int64_t group = panels_count(g.to, z.taps() * g.from);
+    Product(g, source, packed + panels_count(g.to, g.before * g.from), group, epilogue, result)
+        .run(s);
+  });
+}
+
+}  // namespace
+
+int64_t conv_packed_count(const ConvSize& z) {
+  if (z.depthwise()) return z.taps() * z.groups;
+  const int64_t in = z.channels / z.groups, out = z.outputs / z.groups;
+  return z.groups * std::max(packed_count(out, z.taps() * in), packed_count(in, z.taps() * out));
+}
+
+void conv_pack(Stream& s, const real* weight, const ConvSize& z, bool backward, real* packed) {
+  if (z.pointwise()) {
+    const int64_t in = z.channels, out = z.outputs;
+    return backward ? pack(s, weight, in, out, 1, in, packed)
+                    : pack(s, weight, out, in, in, 1, packed);
+  }
+  if (backward && narrow(z)) return pack_narrow(weight, z, packed);
+  each_gather(z, backward, [&](const Gather& g) {
+    const int64_t taps = g.taps();
+    if (z.depthwise()) {
+      for (int64_t t = 0; t < taps; ++t)
+        for (int64_t c = 0; c < z.groups; ++c)
+          packed[(g.before + t) * z.groups + c] = weight[c * z.taps() + g.kernel_tap(t)];
+      return;
+    }
+    const int64_t panels = (g.to + panel_width - 1) / panel_width;
+    real* phase = packed + panels_count(g.to, g.before * g.from);
+    parallel_ranges(
+        s, g.groups * panels, row_grain(panel_width * g.sums()), [&](int64_t begin, int64_t end) {
+          for (int64_t item = begin; item < end; ++item) {
+            const int64_t group = item / panels, first = item % panels * panel_width;
+            real* panel = phase + group * panels_count(g.to, z.taps() * g.from) + first * g.sums();
+            const real* at = weight + group * g.weight_group + first * g.weight_to;
+            for (int64_t t = 0; t < taps; ++t)
+              pack_panel(at + g.kernel_tap(t), std::min<int64_t>(panel_width, g.to - first), g.from,
+                         g.weight_to, g.weight_from, panel + t * g.from * panel_width);
+          }
+        });
+  });
+}
+
+// An item is a tap and a vector of channels.
+static void depthwise_bwd_weight(Stream& s, const real* x, const real* dy, const ConvSize& z,
+                                 real* dweight) {
+  const int64_t vecs = (z.groups + lanes - 1) / lanes, taps = z.taps();
+  parallel_items(s, taps * vecs, [&](int64_t item) {
+    const int64_t i = item % taps / z.kernel_width, j = item % taps % z.kernel_width;
+    const int64_t c = item / taps * lanes, count = std::min<int64_t>(lanes, z.groups - c);
+    Vec sum{};
+    for (int64_t line = 0; line < z.batch * z.out_height(); ++line) {
+      const int64_t y = line % z.out_height() * z.stride - z.pad + i * z.dilation;
+      if (y < 0 || y >= z.height) continue;
+      const real* row = x + (line / z.out_height() * z.height + y) * z.width * z.groups + c;
+      for (int64_t v = 0; v < z.out_width(); ++v) {
+        const int64_t w = v * z.stride - z.pad + j * z.dilation;
+        if (w < 0 || w >= z.width) continue;
+        const real *px = row + w * z.groups, *pd = dy + (line * z.out_width() + v) * z.groups + c;
+        sum = count == lanes ? fma(load(px), load(pd), sum)
+                             : fma(load(px, count), load(pd, count), sum);
+      }
+    }
+    for (int64_t lane = 0; lane < count; ++lane)
+      dweight[(c + lane) * taps + item % taps] = sum[lane];
+  });
+}
+
+void conv(Stream& s, const real* x, const real* packed, const ConvSize& size,
+          const Epilogue& epilogue, real* y) {
+  convolve(s, x, packed, size, false, epilogue, y);
+}
+
+void conv_bwd(Stream& s, const real* dy, const real* packed, const ConvSize& size,
+              const Epilogue& epilogue, real* dx) {
+  convolve(s, dy, packed, size, true, epilogue, dx);
+}
+
+void conv_bwd_weight(Stream& s, const real* x, const real* dy, const ConvSize& z, real* dweight) {
+  if (z.depthwise()) return depthwise_bwd_weight(s, x, dy, z, dweight);
+  // An item is a tap and a panel of the group's input channels: dy^T times what the tap reads, some
+  // pixels at a time.
+  constexpr int64_t pixels = 256;
+  each_gather(z, false, [&](const Gather& g) {
+    const int64_t panels = (g.from + panel_width - 1) / panel_width, taps = g.taps();
+    const int64_t sample = z.height * z.width * z.channels;
+    parallel_items(s, g.groups * taps * panels, [&](int64_t item) {
+      const int64_t tap = item / panels % taps, group = item / panels / taps;
+      const int64_t first = item % panels * panel_width;
+      const int64_t width = std::min<int64_t>(panel_width, g.from - first);
+      real* panel = scratch<struct Panel>(pixels * panel_width);
+      real* sums = scratch<struct Slopes>(g.to * panel_width);
+      std::fill_n(sums, g.to * panel_width, real(0));
+      for (int64_t row = 0; row < g.rows(); row += pixels) {
+        const int64_t count = std::min(pixels, g.rows() - row);
+        for (int64_t i = 0; i < count; ++i) {
+          const Pixel p = pixel_of(g, row + i);
+          const int64_t y = p.y + tap / g.across.taps * g.down.hop;
+          const int64_t at_x = p.x + tap % g.across.taps * g.across.hop;
+          const bool present = y >= 0 && y < z.height && at_x >= 0 && at_x < z.width;
+          real* to = panel + i * panel_width;
+          std::fill_n(to, panel_width, real(0));
+          if (present)
+            copy(x + p.b * sample + (y * z.width + at_x) * z.channels + group * g.from + first,
+                 width, to);
+        }
+        multiply({dy + row * z.outputs + group * g.to, 1, z.outputs}, g.to, panel, width, count,
+                 sums, panel_width, true);
+      }
+      for (int64_t o = 0; o < g.to; ++o)
+        for (int64_t c = 0; c < width; ++c)
+          dweight[((group * g.to + o) * g.from + first + c) * taps + tap] =
+              sums[o * panel_width + c];
+    });
+  });
+}
+
+void norm_scale(Stream&, const real* weight, const real* variance, real eps, int64_t cols,
+                real* scale) {
+  for (int64_t c = 0; c < cols; ++c) scale[c] = weight[c] / std::sqrt(variance[c] + eps);
+}
+
+void batch_norm(Stream& s, const real* x, const real* weight, const real* bias, const real* mean,
+                const real* variance, real eps, int64_t rows, int64_t cols, real* y) {
+  parallel_ranges(s, rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    real* scale = scratch<struct Scale>(cols);
+    for (int64_t c = 0; c < cols; ++c) scale[c] = weight[c] / std::sqrt(variance[c] + eps);
+    for (int64_t r = begin; r < end; ++r)
+      each_vec(cols, [&](int64_t c, auto n) {
+        const Vec centred = load(x + r * cols + c, n) - load(mean + c, n);
+        store(y + r * cols + c, fma(centred, load(scale + c, n), load(bias + c, n)), n);
+      });
+  });
+}
+
+void batch_norm_bwd(Stream& s, const real* dy, const real* weight, const real* variance, real eps,
+                    int64_t rows, int64_t cols, real* dx) {
+  parallel_ranges(s, rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    real* scale = scratch<struct Scale>(cols);
+    for (int64_t c = 0; c < cols; ++c) scale[c] = weight[c] / std::sqrt(variance[c] + eps);
+    for (int64_t r = begin; r < end; ++r)
+      each_vec(cols, [&](int64_t c, auto n) {
+        store(dx + r * cols + c, load(dy + r * cols + c, n) * load(scale + c, n), n);
+      });
+  });
+}
+
+}  // namespace whence::k
