@@ -65,7 +65,7 @@ void train(const demo::TrainOptions& options, const std::string& out) {
 }
 
 // Accuracy, and for every method that applies how often its map peaks on the thing.
-void measure(const std::string& folder, int64_t count) {
+void measure(const std::string& folder, int64_t count, const std::string& only) {
   const auto model = std::make_shared<const Model>(load_model(folder));
   const auto [single, pairs] = demo::measure_accuracy(*model, count);
   fmt::print("{} unseen scenes of each sort\n{:40} {:>8} {:>8}\n", count, "", "single", "pairs");
@@ -80,12 +80,15 @@ void measure(const std::string& folder, int64_t count) {
     std::fflush(stdout);
   };
   for (const MethodInfo& m : methods()) {
+    if (!only.empty() && m.id != only) continue;
     point(m.id, "", "");
     for (const OptionInfo& o : m.options) {
       if (o.name == "gradient_of") {
         point(m.id, o.name, o.fallback == "logit" ? "probability" : "logit");
       }
       if (o.name == "rule" && m.id == "generic-attention") point(m.id, o.name, "paper");
+      if (o.name == "rules")
+        point(m.id, o.name, o.fallback == "chefer-stable" ? "chefer-classic" : "chefer-stable");
     }
   }
 }
@@ -120,7 +123,7 @@ int run(int argc, char** argv) {
   CLI::App app("Trains the bundled vision transformer on generated scenes.");
   demo::TrainOptions options;
   options.scenes.size = int(options.config.image_height);
-  std::string out = "weights/demo-vit", sheet, measured, scenes;
+  std::string out = "weights/demo-vit", sheet, measured, only, scenes;
   int64_t checks = 500;
   int zoom = 2;
   app.add_option("--out", out, "folder that receives the checkpoint")->capture_default_str();
@@ -135,6 +138,7 @@ int run(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: one a core")->capture_default_str();
   app.add_option("--measure", measured, "measure the model of this folder and do no training");
   app.add_option("--checks", checks, "scenes of each sort to measure")->capture_default_str();
+  app.add_option("--only", only, "measure this method alone");
   app.add_option("--scenes", scenes,
                  "write the scenes of `whence demo` to this folder and do no training");
   app.add_option("--sheet", sheet,
@@ -145,7 +149,7 @@ int run(int argc, char** argv) {
     write_file_atomically(sheet,
                           encode_png(demo::contact_sheet(options.seed, options.scenes.size, zoom)));
   }
-  if (!measured.empty()) measure(measured, checks);
+  if (!measured.empty()) measure(measured, checks, only);
   if (!scenes.empty()) write_demo_scenes(scenes, options.scenes.size);
   if (sheet.empty() && measured.empty() && scenes.empty()) train(options, out);
   return 0;

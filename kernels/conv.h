@@ -29,10 +29,10 @@ struct ConvSize {
     const int64_t room = size + 2 * pad - dilation * (kernel - 1) - 1;
     return room < 0 ? 0 : room / stride + 1;
   }
-  // One channel a group on both sides: every channel has a kernel of its own.
-  bool depthwise() const { return groups == channels && groups == outputs; }
   // A matrix product, in either direction.
   bool pointwise() const { return taps() == 1 && stride == 1 && pad == 0 && groups == 1; }
+  // One channel a group on both sides: every channel has a kernel of its own.
+  bool depthwise() const { return groups == channels && groups == outputs && !pointwise(); }
 };
 
 // The weights as conv (or, `backward`, as conv_bwd) reads them.

@@ -19,9 +19,10 @@ class CnnBuilder {
   // The model's input, channels last. A method may have put it there, as points that it computes.
   Value image() {
     const Value image =
-        g.has("image") ? g.at("image")
-                       : g.input("image", Type{{batch_, sizes_.channels, sizes_.image_height,
-                                                sizes_.image_width}});
+        g.has("image")
+            ? g.at("image")
+            : g.input("image",
+                      Type{{batch_, sizes_.channels, sizes_.image_height, sizes_.image_width}});
     return channels_last(image);
   }
 
@@ -42,8 +43,7 @@ class CnnBuilder {
     const Value y = [&] {
       auto s = g.scope(name);
       return batch_norm(x, g.weight("weight", width), g.weight("bias", width),
-                        g.weight("mean", width), g.weight("variance", width),
-                        sizes_.norm_epsilon);
+                        g.weight("mean", width), g.weight("variance", width), sizes_.norm_epsilon);
     }();
     return g.name(y, name);
   }

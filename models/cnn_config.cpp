@@ -69,8 +69,8 @@ void check_model_args(const JsonObject& args) {
   for (const auto& [key, value] : args.value().items()) {
     const bool off = value.is_null() || (value.is_boolean() && !value.get<bool>());
     const bool pool = key == "global_pool" && value == "avg";
-    if (!off && !pool && std::find(std::begin(harmless), std::end(harmless), key) ==
-                             std::end(harmless))
+    if (!off && !pool &&
+        std::find(std::begin(harmless), std::end(harmless), key) == std::end(harmless))
       unsupported("{}: '{}' is not supported", args.file(), printable(args.name(key)));
   }
 }

@@ -93,8 +93,7 @@ void mobilenet_timm_names(NameMap& map, const MobileNetV2Config& c) {
       }
       m.tensor(stored + "conv_dw.weight", block + "depthwise.weight");
       m.batch_norm(fmt::format("{}bn{}", stored, k++), block + "norm2");
-      m.tensor(stored + (expands ? "conv_pwl.weight" : "conv_pw.weight"),
-               block + "project.weight");
+      m.tensor(stored + (expands ? "conv_pwl.weight" : "conv_pw.weight"), block + "project.weight");
       m.batch_norm(fmt::format("{}bn{}", stored, k), block + "norm3");
     }
   const std::string last = fmt::format("features.{}.", index + 1);

@@ -17,7 +17,7 @@ enum class CnnLayout : uint8_t {
   mobilenet_timm,
   vgg,  // torchvision
 };
-std::string describe(CnnLayout layout);   // "Hugging Face ResNet"
+std::string describe(CnnLayout layout);                    // "Hugging Face ResNet"
 bool can_hold(CnnLayout layout, const CnnConfig& config);  // whether the family is the layout's
 
 inline CnnSizes& sizes_of(CnnConfig& config) {

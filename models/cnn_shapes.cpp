@@ -34,6 +34,10 @@ ResNetConfig resnet_of_shapes(const Checkpoint& checkpoint, CnnLayout layout) {
                                r.shape(fmt::format("{}0.{}.weight", layer, last), 4)[0],
                                l == 1 ? 1 : 2};
   }
+  // A shortcut that changes no channels has something else to do.
+  if (layout == CnnLayout::resnet_hub && c.stem == c.layers[0].outer &&
+      r.has("layer1.0.shortcut.conv.weight"))
+    c.layers[0].stride = 2;
   if (c.bottleneck) {
     const auto& grouped = r.shape("layer1.0.conv2.weight", 4);
     if (grouped[1] > 0 && grouped[0] % grouped[1] == 0) c.groups = grouped[0] / grouped[1];
@@ -72,9 +76,8 @@ MobileNetV2Config mobilenet_of_shapes(const Checkpoint& checkpoint, CnnLayout la
     names.tensor("features.{i}.conv.{rest}.weight", "features.{i}.");
     const int64_t blocks = ShapeReader(checkpoint, counting).count("features.{i}.") - 1;
     if (blocks != published)
-      unsupported(
-          "{}: {} blocks in one sequence; where a MobileNetV2 strides is known for {} only",
-          checkpoint.name(), blocks, published);
+      unsupported("{}: {} blocks in one sequence; where a MobileNetV2 strides is known for {} only",
+                  checkpoint.name(), blocks, published);
   }
   const NameMap map = cnn_name_map(layout, c, "");
   const ShapeReader r(checkpoint, map);
@@ -121,9 +124,10 @@ VggConfig vgg_of_shapes(const Checkpoint& checkpoint) {
   const int64_t area = channels > 0 ? first[1] / channels : 0;
   c.pooled = std::lround(std::sqrt(double(area)));
   if (area < 1 || c.pooled * c.pooled * channels != first[1])
-    fail_shape("{}: 'classifier.0.weight' is {} in the checkpoint, which is no square of {} "
-               "channels",
-               checkpoint.name(), shape_text(first), channels);
+    fail_shape(
+        "{}: 'classifier.0.weight' is {} in the checkpoint, which is no square of {} "
+        "channels",
+        checkpoint.name(), shape_text(first), channels);
   c.hidden = {first[0], r.shape("fc2.weight", 2)[0]};
   c.classes = r.shape("head.weight", 2)[0];
   return c;

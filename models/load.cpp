@@ -85,10 +85,9 @@ class Loader {
     const auto stated = companions_.preprocess(size);
     if (!stated)
       note("preprocessing is not stated: that of published {} models is assumed", loaded_.layout);
-    loaded_.preprocess =
-        stated ? *stated
-               : usual_preprocess(layout_, companions_.architecture(), sizes_.config.distilled,
-                                  size);
+    loaded_.preprocess = stated ? *stated
+                                : usual_preprocess(layout_, companions_.architecture(),
+                                                   sizes_.config.distilled, size);
     if (options_.image_size) loaded_.preprocess = scaled(loaded_.preprocess, size);
     check_preprocess(loaded_.preprocess, size, checkpoint_.name());
   }

@@ -24,6 +24,8 @@ class Loader {
     loaded_.layout = describe(layout_);
     if (!checkpoint_.stripped().empty())
       note("prefix '{}' removed from every name", printable(checkpoint_.stripped()));
+    if (layout_ == CnnLayout::resnet_hub && !(facts_ && facts_->resnet))
+      note("where the layers stride is not stated: the usual places are assumed");
     read_preprocess();
     check_cnn_config(loaded_.config, checkpoint_.name());
     loaded_.weights = bind_weights(

@@ -38,8 +38,7 @@ class Builder : CnnBuilder {
   Value block(Value x, const MobileNetV2Config::Stage& stage, int64_t stride) {
     const Value entry = x;
     const int64_t inputs = x.shape()[3], wide = inputs * stage.expansion;
-    if (stage.expansion != 1)
-      x = g.name(relu6(norm("norm1", conv("expand", x, wide, 1))), "act1");
+    if (stage.expansion != 1) x = g.name(relu6(norm("norm1", conv("expand", x, wide, 1))), "act1");
     x = g.name(relu6(norm("norm2", conv("depthwise", x, wide, 3, stride, wide))), "act2");
     x = norm("norm3", conv("project", x, stage.channels, 1));
     return stride == 1 && inputs == stage.channels ? add(entry, x) : x;

@@ -36,8 +36,8 @@ std::string describe(const ResNetConfig& c) {
 std::string describe(const MobileNetV2Config& c) {
   int64_t blocks = 0;
   for (const auto& stage : c.stages) blocks += stage.blocks;
-  return fmt::format("MobileNetV2, {} blocks of width {} to {}", blocks,
-                     c.stages.front().channels, c.stages.back().channels);
+  return fmt::format("MobileNetV2, {} blocks of width {} to {}", blocks, c.stages.front().channels,
+                     c.stages.back().channels);
 }
 
 std::string describe(const VggConfig& c) {
@@ -88,8 +88,8 @@ Model model_of(LoadedCnn loaded) {
   Model m = model_of(static_cast<Loaded&&>(loaded));
   std::visit(
       [&m](const auto& c) {
-        m.architecture = fmt::format("{}, {} x {} pixels, {} classes", describe(c),
-                                     c.image_height, c.image_width, c.classes);
+        m.architecture = fmt::format("{}, {} x {} pixels, {} classes", describe(c), c.image_height,
+                                     c.image_width, c.classes);
         m.input = {c.channels, c.image_height, c.image_width};
         m.classes = c.classes;
         m.grid_height = c.grid_height();

@@ -1,8 +1,8 @@
 // What stands beside a checkpoint: how images become inputs, and what the classes are called.
 #pragma once
 
-#include <filesystem>
 #include <array>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>

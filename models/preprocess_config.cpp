@@ -236,11 +236,9 @@ Preprocess usual_preprocess(CnnLayout layout, ImageSize size) {
   p.mean = imagenet_mean, p.std = imagenet_std;
   const bool hub = layout == CnnLayout::resnet_hub;
   p.crop_rounding = hub ? Preprocess::CropRounding::floor : Preprocess::CropRounding::half_even;
-  p.filter =
-      hub || layout == CnnLayout::mobilenet_timm ? Resample::bicubic : Resample::bilinear;
+  p.filter = hub || layout == CnnLayout::mobilenet_timm ? Resample::bicubic : Resample::bilinear;
   const double kept = 224.0 / 256.0;
-  set_resize(p,
-             size.height == size.width ? Preprocess::Fit::short_side : Preprocess::Fit::exact,
+  set_resize(p, size.height == size.width ? Preprocess::Fit::short_side : Preprocess::Fit::exact,
              {enlarged(size.height, kept), enlarged(size.width, kept)});
   set_crop(p, size);
   return p;

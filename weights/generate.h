@@ -22,9 +22,9 @@ Weights random_cnn_weights(const CnnConfig& config, uint64_t seed);
 
 struct WriteOptions {
   StoredDtype dtype = StoredDtype::f32;
-  int shards = 1;                             // over 1: as many files and an index
-  bool config = true;                         // config.json
-  std::vector<std::string> labels = {};       // in config.json
+  int shards = 1;                        // over 1: as many files and an index
+  bool config = true;                    // config.json
+  std::vector<std::string> labels = {};  // in config.json
   // In preprocessor_config.json; of a ViT with timm's names in config.json.
   std::optional<Preprocess> preprocess = {};
 };

@@ -1,4 +1,4 @@
-// Convolutions as gathered products, depthwise ones directly, and batch norm.
+// Convolutions as gathered products.
 //
 // A strip of result pixels (a few tiles of rows) gathers what some of its taps read into scratch,
 // zeros where they reach outside the image; the tiles of the plain product multiply that with the
@@ -6,15 +6,8 @@
 // is in L1 or L2, and the weights pass by once a strip. Threads get contiguous ranges of (group,
 // strip, panel). Bytes: the source about taps / stride^2 times from L2, the result once, the
 // weights once a strip. Bound by the FMA units, for few channels by the gathering.
-//
-// Depthwise: lanes are channels; the taps of a pixel follow each other in registers. Bound by the
-// two loads of each multiply-add.
-#include "kernels/conv.h"
-
-#include "kernels/cpu/epilogue.h"
+#include "kernels/cpu/gather.h"
 #include "kernels/cpu/panel.h"
-#include "kernels/cpu/parallel.h"
-#include "kernels/cpu/scratch.h"
 
 namespace whence::k {
 namespace {
@@ -28,50 +21,16 @@ constexpr int64_t block_sums = 1280;
 constexpr int64_t work_per_thread = 1 << 18;
 
 // Short runs of reals: a call of memcpy would take longer than the copy, and a masked store is not
-// forwarded to the loads that follow.
+// forwarded to the loads that follow. The last vector overlaps the one before it.
 inline void copy(const real* from, int64_t count, real* to) {
   int64_t i = 0;
   for (; i + lanes <= count; i += lanes) store(to + i, load(from + i));
+  if (i > 0 && i < count) return store(to + count - lanes, load(from + count - lanes));
   for (; i + 4 <= count; i += 4) std::memcpy(to + i, from + i, 4 * sizeof(real));
   for (; i < count; ++i) to[i] = from[i];
 }
 inline void clear(int64_t count, real* to) {
   each_vec(count, [&](int64_t i, auto n) { store(to + i, Vec{}, n); });
-}
-
-// The taps of a Reach whose source positions, from `at` on, lie inside an axis of `size`.
-struct Inside {
-  int64_t begin, end;
-};
-Inside inside(const Reach& r, int64_t at, int64_t size) {
-  const bool adjacent = r.hop == 1;  // a division would take longer than the gathering
-  const int64_t begin = at >= 0 ? 0 : adjacent ? -at : (-at + r.hop - 1) / r.hop;
-  const int64_t end = at >= size ? 0 : adjacent ? size - at : (size - 1 - at) / r.hop + 1;
-  const int64_t stop = std::min(end, r.taps);
-  return {std::min(begin, stop), stop};
-}
-
-// A result pixel and the source pixel of its first tap.
-struct Pixel {
-  int64_t b, u, v, y, x;
-};
-Pixel pixel_of(const Gather& g, int64_t row) {
-  Pixel p{};
-  p.v = row % g.across.count;
-  p.u = row / g.across.count % g.down.count;
-  p.b = row / g.across.count / g.down.count;
-  p.y = p.u * g.down.stride + g.down.offset;
-  p.x = p.v * g.across.stride + g.across.offset;
-  return p;
-}
-
-void to_next(const Gather& g, Pixel& p) {
-  if (++p.v == g.across.count) {
-    p.v = 0;
-    if (++p.u == g.down.count) p.u = 0, ++p.b;
-    p.y = p.u * g.down.stride + g.down.offset;
-  }
-  p.x = p.v * g.across.stride + g.across.offset;
 }
 
 // What taps [begin, end) of one pixel read, `from` channels each. `source` is the group's first
@@ -98,25 +57,6 @@ void gather_pixel(const Gather& g, const Pixel& p, const real* source, int64_t b
     if (row_inside && hi < last) clear((last - hi) * from, to + (hi - first) * from);
     to += (last - first) * from;
     t += last - first;
-  }
-}
-
-// Stores tile rows [row, row + count) of a gather: runs of result pixels that lie evenly apart.
-void store_rows(const Gather& g, Finish store, const real* sums, int64_t stride, int64_t row,
-                int64_t count, int64_t width, const Epilogue& e, int64_t column, real* c) {
-  const int64_t channels = g.groups * g.to;
-  const bool dense = g.across.step == 1 && g.down.step == 1;
-  while (count > 0) {
-    const Pixel p = pixel_of(g, row);
-    const int64_t run = dense ? count : std::min(count, g.across.count - p.v);
-    const int64_t y = g.down.first + p.u * g.down.step, x = g.across.first + p.v * g.across.step;
-    const int64_t at = ((p.b * g.result_height + y) * g.result_width + x) * channels;
-    Epilogue here = e;
-    if (here.residual) here.residual += at;
-    store(sums, stride, run, width, here, column, c + at, g.across.step * channels);
-    sums += run * stride;
-    row += run;
-    count -= run;
   }
 }
 
@@ -217,49 +157,13 @@ class Product {
   Finish store_;
 };
 
-// Weights [taps][channels] of a phase. A range of result rows at a time: sums of a piece of a row
-// in scratch, which then pass through the epilogue.
-void depthwise(const Stream& s, const Gather& g, const real* source, const real* weights,
-               const Epilogue& epilogue, real* result) {
-  const int64_t channels = g.groups, stride = (channels + lanes - 1) / lanes * lanes;
-  const int64_t piece = std::max<int64_t>(1, 2048 / std::max<int64_t>(stride, 1));
-  const Finish store_sums = finish_for(epilogue);
-  const int64_t lines = g.batch * g.down.count;
-  if (g.across.count <= 0) return;
-  const int64_t grain = row_grain(g.across.count * channels * std::max<int64_t>(g.taps(), 1) / 4);
-  parallel_ranges(s, lines, grain, [&](int64_t begin, int64_t end) {
-    real* sums = scratch<struct Line>(piece * stride);
-    for (int64_t line = begin; line < end; ++line) {
-      for (int64_t v = 0; v < g.across.count; v += piece) {
-        const int64_t count = std::min(piece, g.across.count - v), row = line * g.across.count + v;
-        Pixel p = pixel_of(g, row);
-        for (int64_t k = 0; k < count; ++k, to_next(g, p)) {
-          const Inside down = inside(g.down, p.y, g.source_height);
-          const Inside across = inside(g.across, p.x, g.source_width);
-          const real* at =
-              source + ((p.b * g.source_height + p.y) * g.source_width + p.x) * channels;
-          each_vec(channels, [&](int64_t c, auto n) {
-            Vec sum{};
-            for (int64_t i = down.begin; i < down.end; ++i)
-              for (int64_t j = across.begin; j < across.end; ++j) {
-                const int64_t away = i * g.down.hop * g.source_width + j * g.across.hop;
-                sum = fma(load(at + away * channels + c, n),
-                          load(weights + (i * g.across.taps + j) * channels + c, n), sum);
-              }
-            store(sums + k * stride + c, sum);
-          });
-        }
-        store_rows(g, store_sums, sums, stride, row, count, channels, epilogue, 0, result);
-      }
-    }
-  });
-}
-
 // Few input channels would leave most columns of a panel empty in the backward direction. There
 // the product is dy times all taps' weights, [pixels of dy] x [tap, channel], a strip of rows at a
 // time, and the taps' parts are then added up: for each row of dx tap row by tap row, along each
 // of them in ascending position of dy.
-bool narrow(const ConvSize& z) { return z.groups == 1 && !z.pointwise() && 2 * z.channels <= lanes; }
+bool narrow(const ConvSize& z) {
+  return z.groups == 1 && !z.pointwise() && !z.depthwise() && 2 * z.channels <= lanes;
+}
 
 class NarrowGrad {
  public:
@@ -271,7 +175,10 @@ class NarrowGrad {
     const int64_t line_bytes = width_ * stride_ * int64_t(sizeof(real));
     const Cuts strips(z_.height, std::max<int64_t>(1, 512 * 1024 / line_bytes) * z_.stride);
     const int64_t items = z_.batch * strips.pieces;
-    parallel_ranges(s, items, 1, [&](int64_t begin, int64_t end) {
+    const int64_t work = z_.batch * height_ * width_ * stride_ * z_.outputs;
+    const int64_t grain =
+        std::max<int64_t>(1, work_per_thread * items / std::max<int64_t>(work, 1));
+    parallel_ranges(s, items, grain, [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) {
         const int64_t at = item % strips.pieces;
         strip(item / strips.pieces, strips.cut(at), strips.cut(at + 1));
@@ -296,7 +203,8 @@ class NarrowGrad {
       for (int64_t i = 0; i < z_.kernel_height; ++i) {
         const int64_t from = h + z_.pad - i * z_.dilation, row = from / z_.stride;
         if (from < 0 || from % z_.stride != 0 || row >= height_) continue;
-        add_line(parts + (row - first) * width_ * stride_ + i * z_.kernel_width * z_.channels, line);
+        add_line(parts + (row - first) * width_ * stride_ + i * z_.kernel_width * z_.channels,
+                 line);
       }
       const int64_t at = (sample * z_.height + h) * count;
       Epilogue here = epilogue_;
@@ -315,7 +223,8 @@ class NarrowGrad {
     for (int64_t v = 0; v < width_; ++v, parts += stride_) {
       const int64_t x = v * z_.stride - z_.pad;
       if (z_.dilation == 1) {
-        const int64_t begin = std::max<int64_t>(0, -x), end = std::min(z_.kernel_width, z_.width - x);
+        const int64_t begin = std::max<int64_t>(0, -x),
+                      end = std::min(z_.kernel_width, z_.width - x);
         if (begin < end)
           add(parts + begin * channels, (end - begin) * channels, line + (x + begin) * channels);
         continue;
@@ -409,31 +318,6 @@ void conv_pack(Stream& s, const real* weight, const ConvSize& z, bool backward, 
   });
 }
 
-// An item is a tap and a vector of channels.
-static void depthwise_bwd_weight(Stream& s, const real* x, const real* dy, const ConvSize& z,
-                                 real* dweight) {
-  const int64_t vecs = (z.groups + lanes - 1) / lanes, taps = z.taps();
-  parallel_items(s, taps * vecs, [&](int64_t item) {
-    const int64_t i = item % taps / z.kernel_width, j = item % taps % z.kernel_width;
-    const int64_t c = item / taps * lanes, count = std::min<int64_t>(lanes, z.groups - c);
-    Vec sum{};
-    for (int64_t line = 0; line < z.batch * z.out_height(); ++line) {
-      const int64_t y = line % z.out_height() * z.stride - z.pad + i * z.dilation;
-      if (y < 0 || y >= z.height) continue;
-      const real* row = x + (line / z.out_height() * z.height + y) * z.width * z.groups + c;
-      for (int64_t v = 0; v < z.out_width(); ++v) {
-        const int64_t w = v * z.stride - z.pad + j * z.dilation;
-        if (w < 0 || w >= z.width) continue;
-        const real *px = row + w * z.groups, *pd = dy + (line * z.out_width() + v) * z.groups + c;
-        sum = count == lanes ? fma(load(px), load(pd), sum)
-                             : fma(load(px, count), load(pd, count), sum);
-      }
-    }
-    for (int64_t lane = 0; lane < count; ++lane)
-      dweight[(c + lane) * taps + item % taps] = sum[lane];
-  });
-}
-
 void conv(Stream& s, const real* x, const real* packed, const ConvSize& size,
           const Epilogue& epilogue, real* y) {
   convolve(s, x, packed, size, false, epilogue, y);
@@ -480,36 +364,6 @@ void conv_bwd_weight(Stream& s, const real* x, const real* dy, const ConvSize& z
           dweight[((group * g.to + o) * g.from + first + c) * taps + tap] =
               sums[o * panel_width + c];
     });
-  });
-}
-
-void norm_scale(Stream&, const real* weight, const real* variance, real eps, int64_t cols,
-                real* scale) {
-  for (int64_t c = 0; c < cols; ++c) scale[c] = weight[c] / std::sqrt(variance[c] + eps);
-}
-
-void batch_norm(Stream& s, const real* x, const real* weight, const real* bias, const real* mean,
-                const real* variance, real eps, int64_t rows, int64_t cols, real* y) {
-  parallel_ranges(s, rows, row_grain(cols), [&](int64_t begin, int64_t end) {
-    real* scale = scratch<struct Scale>(cols);
-    for (int64_t c = 0; c < cols; ++c) scale[c] = weight[c] / std::sqrt(variance[c] + eps);
-    for (int64_t r = begin; r < end; ++r)
-      each_vec(cols, [&](int64_t c, auto n) {
-        const Vec centred = load(x + r * cols + c, n) - load(mean + c, n);
-        store(y + r * cols + c, fma(centred, load(scale + c, n), load(bias + c, n)), n);
-      });
-  });
-}
-
-void batch_norm_bwd(Stream& s, const real* dy, const real* weight, const real* variance, real eps,
-                    int64_t rows, int64_t cols, real* dx) {
-  parallel_ranges(s, rows, row_grain(cols), [&](int64_t begin, int64_t end) {
-    real* scale = scratch<struct Scale>(cols);
-    for (int64_t c = 0; c < cols; ++c) scale[c] = weight[c] / std::sqrt(variance[c] + eps);
-    for (int64_t r = begin; r < end; ++r)
-      each_vec(cols, [&](int64_t c, auto n) {
-        store(dx + r * cols + c, load(dy + r * cols + c, n) * load(scale + c, n), n);
-      });
   });
 }
 

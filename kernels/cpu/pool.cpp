@@ -72,48 +72,47 @@ void slopes_of_lanes(const PoolSize& z, const real* image, const real* cotangent
 
 void max_pool(Stream& s, const real* x, const PoolSize& z, real* y) {
   const int64_t sample = z.height * z.width * z.channels;
-  each_pixel(
-      s, z, z.out_height, z.out_width, [&](int64_t b, int64_t h, int64_t w, int64_t at) {
-        const Span down = window_span(z, h, z.height), across = window_span(z, w, z.width);
-        each_vec(z.channels, [&](int64_t c, auto n) {
-          store(y + at + c, best_of(z, down, across, x + b * sample, c, n).value, n);
-        });
-      });
+  each_pixel(s, z, z.out_height, z.out_width, [&](int64_t b, int64_t h, int64_t w, int64_t at) {
+    const Span down = window_span(z, h, z.height), across = window_span(z, w, z.width);
+    each_vec(z.channels, [&](int64_t c, auto n) {
+      store(y + at + c, best_of(z, down, across, x + b * sample, c, n).value, n);
+    });
+  });
 }
 
 void max_pool_bwd(Stream& s, const real* x, const real* dy, const PoolSize& z, real* dx) {
   const int64_t sample = z.height * z.width * z.channels, windows = z.out_height * z.out_width;
   const int64_t vecs = (z.channels + lanes - 1) / lanes;
-  parallel_ranges(s, z.batch * vecs, row_grain(z.height * z.width * lanes), [&](int64_t begin,
-                                                                                int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t b = item / vecs, c = item % vecs * lanes;
-      const real *image = x + b * sample, *cotangents = dy + b * windows * z.channels + c;
-      real* slopes = dx + b * sample;
-      const int64_t left = z.channels - c;
-      if (left < lanes)
-        slopes_of_lanes(z, image, cotangents, c, left, slopes);
-      else
-        slopes_of_lanes(z, image, cotangents, c, std::integral_constant<int64_t, lanes>(), slopes);
-    }
-  });
+  parallel_ranges(
+      s, z.batch * vecs, row_grain(z.height * z.width * lanes), [&](int64_t begin, int64_t end) {
+        for (int64_t item = begin; item < end; ++item) {
+          const int64_t b = item / vecs, c = item % vecs * lanes;
+          const real *image = x + b * sample, *cotangents = dy + b * windows * z.channels + c;
+          real* slopes = dx + b * sample;
+          const int64_t left = z.channels - c;
+          if (left < lanes)
+            slopes_of_lanes(z, image, cotangents, c, left, slopes);
+          else
+            slopes_of_lanes(z, image, cotangents, c, std::integral_constant<int64_t, lanes>(),
+                            slopes);
+        }
+      });
 }
 
 void average_pool(Stream& s, const real* x, const PoolSize& z, bool count_padding, real* y) {
   const int64_t sample = z.height * z.width * z.channels;
-  each_pixel(
-      s, z, z.out_height, z.out_width, [&](int64_t b, int64_t h, int64_t w, int64_t at) {
-        const Span down = window_span(z, h, z.height), across = window_span(z, w, z.width);
-        const Vec count = splat(real(window_count(z, h, z.height, count_padding) *
-                                     window_count(z, w, z.width, count_padding)));
-        each_vec(z.channels, [&](int64_t c, auto n) {
-          Vec sum{};
-          for (int64_t i = down.begin; i < down.end; ++i)
-            for (int64_t j = across.begin; j < across.end; ++j)
-              sum += load(x + b * sample + (i * z.width + j) * z.channels + c, n);
-          store(y + at + c, sum / count, n);
-        });
-      });
+  each_pixel(s, z, z.out_height, z.out_width, [&](int64_t b, int64_t h, int64_t w, int64_t at) {
+    const Span down = window_span(z, h, z.height), across = window_span(z, w, z.width);
+    const Vec count = splat(real(window_count(z, h, z.height, count_padding) *
+                                 window_count(z, w, z.width, count_padding)));
+    each_vec(z.channels, [&](int64_t c, auto n) {
+      Vec sum{};
+      for (int64_t i = down.begin; i < down.end; ++i)
+        for (int64_t j = across.begin; j < across.end; ++j)
+          sum += load(x + b * sample + (i * z.width + j) * z.channels + c, n);
+      store(y + at + c, sum / count, n);
+    });
+  });
 }
 
 void average_pool_bwd(Stream& s, const real* dy, const PoolSize& z, bool count_padding, real* dx) {

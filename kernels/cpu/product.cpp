@@ -111,7 +111,8 @@ void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int
              panel_width, false, {next + t * share * k, share});
         Epilogue here = epilogue;
         if (here.residual) here.residual += (first + i) * c_stride;
-        store_tile(sums, panel_width, height, width, here, column, c + (first + i) * c_stride, c_stride);
+        store_tile(sums, panel_width, height, width, here, column, c + (first + i) * c_stride,
+                   c_stride);
       }
     }
   });

@@ -11,7 +11,6 @@
 // Depthwise: a thread owns an element of the result, neighbours are channels. Bound by the reads
 // of its taps from L1 and L2.
 #include "kernels/conv.h"
-
 #include "kernels/cuda/epilogue.cuh"
 #include "kernels/cuda/tile.cuh"
 
@@ -137,11 +136,11 @@ __global__ void __launch_bounds__(T::threads, T::resident)
   }
   __syncthreads();
   const Source image{source, uint32_t(g.source_height), uint32_t(g.source_width)};
-  tile_product<T>(
-      Gathered<true, ToTap>{image, first_taps, ToTap(g)},
-      Operand<true, Adjacent>{packed + c.group * packed_group, cols, {}}, sums,
-      int(std::min<int64_t>(T::side, rows - c.row)), int(std::min<int64_t>(T::side, g.to - c.col)),
-      FinishPixels{epilogue, result, pixels, c.group * g.to + c.col});
+  tile_product<T>(Gathered<true, ToTap>{image, first_taps, ToTap(g)},
+                  Operand<true, Adjacent>{packed + c.group * packed_group, cols, {}}, sums,
+                  int(std::min<int64_t>(T::side, rows - c.row)),
+                  int(std::min<int64_t>(T::side, g.to - c.col)),
+                  FinishPixels{epilogue, result, pixels, c.group * g.to + c.col});
 }
 
 // dweight[o, c, tap] = sum over pixels of dy[pixel, o] times what the tap reads there.
@@ -167,11 +166,11 @@ __global__ void __launch_bounds__(T::threads, T::resident)
   }
   __syncthreads();
   const Source image{x, uint32_t(g.source_height), uint32_t(g.source_width)};
-  tile_product<T>(
-      Operand<false, Strided>{dy, outputs, {g.groups * g.to}},
-      Gathered<false, ToPixel>{image, taps, ToPixel{g}}, g.rows(),
-      int(std::min<int64_t>(T::side, g.to - c.row)), int(std::min<int64_t>(T::side, sums - c.col)),
-      StoreSlopes{dweight + c.group * g.to * sums, c.row, c.col, g.from, g.taps()});
+  tile_product<T>(Operand<false, Strided>{dy, outputs, {g.groups * g.to}},
+                  Gathered<false, ToPixel>{image, taps, ToPixel{g}}, g.rows(),
+                  int(std::min<int64_t>(T::side, g.to - c.row)),
+                  int(std::min<int64_t>(T::side, sums - c.col)),
+                  StoreSlopes{dweight + c.group * g.to * sums, c.row, c.col, g.from, g.taps()});
 }
 
 // Each packed element of a phase: [group][to][tap][from], groups packed_group elements apart.
@@ -181,8 +180,8 @@ __global__ void __launch_bounds__(threads)
   if (i >= g.groups * in_group) return;
   const int64_t group = i / in_group, at = i - group * in_group, to = at / g.sums();
   const int64_t sum = at - to * g.sums(), tap = sum / g.from, from = sum - tap * g.from;
-  packed[group * packed_group + at] = weight[group * g.weight_group + to * g.weight_to +
-                                             from * g.weight_from + g.kernel_tap(tap)];
+  packed[group * packed_group + at] =
+      weight[group * g.weight_group + to * g.weight_to + from * g.weight_from + g.kernel_tap(tap)];
 }
 
 // The taps of a depthwise phase, [tap][channel].
@@ -272,8 +271,7 @@ int64_t blocks_for(int64_t count) {
 
 }  // namespace
 
-void conv_pack(gpu::Stream& s, const real* weight, const ConvSize& z, bool backward,
-               real* packed) {
+void conv_pack(gpu::Stream& s, const real* weight, const ConvSize& z, bool backward, real* packed) {
   if (z.pointwise()) {
     const int64_t in = z.channels, out = z.outputs;
     return backward ? pack(s, weight, in, out, 1, in, packed)

@@ -3,11 +3,10 @@
 // A warp reads the same window position of 32 channels: whole sectors. Bytes: x once (windows that
 // overlap, or a maximum that is looked for again, read it from L1 and L2), the result once; bound
 // by those reads.
-#include "kernels/pool.h"
-
 #include <limits>
 
 #include "kernels/cuda/gpu.cuh"
+#include "kernels/pool.h"
 
 namespace whence::k {
 namespace {
@@ -60,8 +59,7 @@ __global__ void __launch_bounds__(threads)
   real sum = 0;
   for (int64_t h = rows.begin; h < rows.end; ++h)
     for (int64_t w = cols.begin; w < cols.end; ++w) {
-      const Best best =
-          best_of(z, window_span(z, h, z.height), window_span(z, w, z.width), image);
+      const Best best = best_of(z, window_span(z, h, z.height), window_span(z, w, z.width), image);
       if (best.place == at.y * z.width + at.x)
         sum += dy[((at.b * z.out_height + h) * z.out_width + w) * z.channels + at.c];
     }
@@ -77,7 +75,8 @@ __global__ void __launch_bounds__(threads)
   const Span down = window_span(z, at.y, z.height), across = window_span(z, at.x, z.width);
   real sum = 0;
   for (int64_t h = down.begin; h < down.end; ++h)
-    for (int64_t w = across.begin; w < across.end; ++w) sum += image[(h * z.width + w) * z.channels];
+    for (int64_t w = across.begin; w < across.end; ++w)
+      sum += image[(h * z.width + w) * z.channels];
   y[i] = sum / real(window_count(z, at.y, z.height, count_padding) *
                     window_count(z, at.x, z.width, count_padding));
 }

@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(threads, 2)
     left.read(q, block.query, p.quads);
     __syncthreads();
     if (warp_row() >= height) continue;
-    RowStats rows[2];
+    RowStats rows[2] = {};
     load_stats(stats + item * p.size.queries + block.query, height, rows);
     for (int i = 0; i < steps; ++i) {
       if (i * step >= cols) continue;

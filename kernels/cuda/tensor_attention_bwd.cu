@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2)
     Left<width, true> queries, cotangents;
     queries.read(query_rows(p, p.q, item), query, p.quads);
     cotangents.read(query_rows(p, p.dcontext, item), query, p.quads);
-    RowStats rows[2];
+    RowStats rows[2] = {};
     load_stats(kept.stats + at, height, rows);
     float dot[2];
     for (int h = 0; h < 2; ++h) dot[h] = own_row(h) < height ? kept.dot[at + own_row(h)] : 0.f;

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(threads, 2)
     const int64_t item = block.sample * p.size.heads + head;
     const Rows q = query_rows(p, p.q, item), dcontext = query_rows(p, p.dcontext, item);
     Left<width, held> queries, cotangents;
-    RowStats rows[2];
+    RowStats rows[2] = {};
     __syncthreads();  // the tiles have been read
     stage<width>(key_rows(p, p.v, item), key, p.quads, values);
     if (with_p) {

@@ -78,8 +78,9 @@ class FoldPass {
     const Value mean = rewrite_(norm[3]);
     const Value away = conv.in.size() > 2 ? sub(rewrite_(conv.in[2]), mean) : scale(mean, -1);
     const Value bias = add(mul(away, s), rewrite_(norm[2]));
-    rewrite_.put({program_.graph.get(), norm_id, 0},
-                 rewrite_.graph().add(conv.op, {rewrite_(conv.in[0]), scaled(conv.in[1], s), bias}));
+    rewrite_.put(
+        {program_.graph.get(), norm_id, 0},
+        rewrite_.graph().add(conv.op, {rewrite_(conv.in[0]), scaled(conv.in[1], s), bias}));
   }
 
   void emit_grad(int conv_id, const Node& norm) {

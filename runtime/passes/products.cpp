@@ -101,8 +101,8 @@ class ProductPass {
     Values in{rewrite_(node.in[0]), {}};
     if (node.in.size() > 2) in.push_back(rewrite_(node.in[2]));
     std::shared_ptr<const Op> fused;
-    const auto *conv = op_at<Conv>(product);
-    const auto *conv_grad = op_at<ConvGrad>(product);
+    const auto* conv = op_at<Conv>(product);
+    const auto* conv_grad = op_at<ConvGrad>(product);
     if (conv || conv_grad) {
       const k::ConvSize size =
           conv ? conv_size(node.in[0].shape(), node.in[1].shape(), conv->window)
@@ -130,8 +130,8 @@ class ProductPass {
   const Graph& graph_;
   std::map<Value, std::vector<int>> readers_;
   Rewriter rewrite_;
-  std::map<int, int> product_of_;  // fused node -> its product
-  std::map<int, Chain> chains_;    // of each product
+  std::map<int, int> product_of_;                          // fused node -> its product
+  std::map<int, Chain> chains_;                            // of each product
   std::map<std::pair<Value, std::string>, Value> packed_;  // by weight and order
 };
 

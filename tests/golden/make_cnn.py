@@ -6,8 +6,8 @@ Needs torch, torchvision, timm, transformers, safetensors.
 
 cnn.golden.safetensors: results of tiny models, computed in float64. Weights and inputs are not
 stored: both sides draw them with `draw`, whose numbers a name, a seed and an index determine.
-cnn.json: their seeds and sizes; for full-size architectures a digest of what their tensors are called
-and of their shapes.
+cnn.json: their seeds and sizes; for full-size architectures a digest of the tensors' names and shapes.
+cnn_resnet_hub: one of the tiny models as transformers saves it.
 """
 import argparse
 import copy
@@ -219,6 +219,11 @@ def names():
     return found
 
 
+def save_hub(out, seed):
+    model = filled(TINY["resnet_hub_first"][0](), seed)
+    model.save_pretrained(os.path.join(out, "cnn_resnet_hub"), safe_serialization=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
@@ -228,6 +233,7 @@ def main():
         about[name], found = tiny_results(name)
         print(name, about[name], [tuple(t.shape) for t in found.values()])
         tensors.update({f"{name}.{k}": t.contiguous() for k, t in found.items()})
+    save_hub(out, about["resnet_hub_first"]["seed"])
     safetensors.torch.save_file(tensors, os.path.join(out, "cnn.golden.safetensors"))
     versions = {m.__name__: m.__version__ for m in (torch, torchvision, timm, transformers, np)}
     lines = {"versions": versions, "tiny": about, "names": names()}

@@ -51,6 +51,8 @@ inline double unary(k::Unary f, double x) {
       return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
     case k::Unary::gelu_quick:
       return x / (1 + std::exp(-1.702 * x));
+    case k::Unary::relu6:
+      return std::clamp(x, 0.0, 6.0);
     case k::Unary::tanh:
       return std::tanh(x);
   }

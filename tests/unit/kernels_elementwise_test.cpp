@@ -23,8 +23,8 @@ void unary_bwd_on(Unary f, const Reals& x, const Reals& dy, Reals& dx) {
       [&](auto& s) { k::unary_bwd(s, f, x.data(), dy.data(), int64_t(x.size()), dx.data()); });
 }
 
-constexpr Unary functions[] = {Unary::identity,  Unary::relu,       Unary::gelu,
-                               Unary::gelu_tanh, Unary::gelu_quick, Unary::tanh};
+constexpr Unary functions[] = {Unary::identity,   Unary::relu, Unary::gelu, Unary::gelu_tanh,
+                               Unary::gelu_quick, Unary::tanh, Unary::relu6};
 
 template <class Backend>
 class KernelsElementwise : public testing::Test {};
@@ -102,8 +102,8 @@ TYPED_TEST(KernelsElementwise, activations_at_the_ends_of_the_range) {
     Reals y(5), slope(5);
     unary_on<TypeParam>(f, x, y);
     unary_bwd_on<TypeParam>(f, x, Reals(5, 1), slope);
-    EXPECT_EQ(y[0], f == Unary::tanh ? 1 : top) << int(f);
-    EXPECT_EQ(y[1], f == Unary::tanh ? 1 : inf) << int(f);
+    EXPECT_EQ(y[0], f == Unary::tanh ? 1 : f == Unary::relu6 ? 6 : top) << int(f);
+    EXPECT_EQ(y[1], f == Unary::tanh ? 1 : f == Unary::relu6 ? 6 : inf) << int(f);
     EXPECT_TRUE(std::isnan(y[2])) << int(f);
     EXPECT_TRUE(std::isnan(slope[2])) << int(f);
     if (f != Unary::identity && f != Unary::tanh) {

@@ -179,7 +179,7 @@ TYPED_TEST(KernelsProduct, bits_do_not_depend_on_the_column_of_the_panel) {
 
 TYPED_TEST(KernelsProduct, epilogue_adds_bias_then_activates_then_adds_residual) {
   for (Unary f : {Unary::identity, Unary::relu, Unary::gelu, Unary::gelu_tanh, Unary::gelu_quick,
-                  Unary::tanh}) {
+                  Unary::tanh, Unary::relu6}) {
     const Problem<TypeParam> p(15, 50, 40, 77);
     const Reals bias = noise(p.n, 1), residual = noise(p.m * p.n, 2);
     Bounded want = p.want();

@@ -71,7 +71,8 @@ OpCase dense(const std::string& name, Shape x, int64_t outputs, bool bias) {
 std::vector<OpCase> elementwise_cases() {
   std::vector<OpCase> cases{
       unary("relu", relu, [](double x) { return x > 0 ? x : 0; }),
-      unary("relu6", relu6, [](double x) { return std::clamp(x, 0.0, 6.0); }, 6),
+      unary(
+          "relu6", relu6, [](double x) { return std::clamp(x, 0.0, 6.0); }, 6),
       unary("gelu", gelu, [](double x) { return x * normal_below(x); }),
       unary("gelu_tanh", gelu_tanh,
             [](double x) {
@@ -275,8 +276,8 @@ std::vector<OpCase> shape_cases() {
 
 std::vector<OpCase> op_cases() {
   std::vector<OpCase> all;
-  for (auto part : {elementwise_cases, product_cases, row_cases, attention_cases, shape_cases,
-                    conv_cases})
+  for (auto part :
+       {elementwise_cases, product_cases, row_cases, attention_cases, shape_cases, conv_cases})
     for (OpCase& c : part()) all.push_back(std::move(c));
   return all;
 }

@@ -17,9 +17,7 @@ OpCase conv(const std::string& name, Shape x, Shape w, Window z, bool bias) {
   OpCase c{"conv2d_" + name,
            {{x}, {w}},
            [=](const Values& v) { return conv2d(v[0], v[1], bias ? v[2] : Value{}, z); },
-           [=](const Arrays& v) {
-             return ref::conv2d(v[0], v[1], bias ? &v[2] : nullptr, same);
-           }};
+           [=](const Arrays& v) { return ref::conv2d(v[0], v[1], bias ? &v[2] : nullptr, same); }};
   if (bias) c.in.push_back({{w[0]}});
   return c;
 }
@@ -49,7 +47,9 @@ std::vector<OpCase> convolutions() {
       conv("one_channel", {2, 5, 4, 1}, {1, 1, 3, 3}, {1, 1, 1}, true),
       {"conv2d_relu",
        {{{2, 4, 5, 3}}, {{5, 3, 3, 3}}, {{5}}},
-       [](const Values& v) { return relu(conv2d(v[0], v[1], v[2], {1, 1, 1})); },
+       [](const Values& v) {
+         return relu(conv2d(v[0], v[1], v[2], {1, 1, 1}));
+       },
        [](const Arrays& v) {
          return ref::apply(ref::conv2d(v[0], v[1], &v[2], {1, 1, 1}),
                            [](double x) { return std::max(x, 0.0); });
@@ -67,7 +67,9 @@ std::vector<OpCase> convolutions() {
        }},
       {"conv2d_residual_then_relu",
        {{{2, 4, 5, 3}}, {{3, 3, 3, 3}}, {{3}}},
-       [](const Values& v) { return relu(add(conv2d(v[0], v[1], v[2], {1, 1, 1}), v[0])); },
+       [](const Values& v) {
+         return relu(add(conv2d(v[0], v[1], v[2], {1, 1, 1}), v[0]));
+       },
        [](const Arrays& v) {
          return ref::pairwise(v[0], ref::conv2d(v[0], v[1], &v[2], {1, 1, 1}),
                               [](double a, double b) { return std::max(a + b, 0.0); });
@@ -130,18 +132,17 @@ std::vector<OpCase> conv_cases() {
                    }});
   for (const Shape& s : {Shape{2, 3, 4, 5}, Shape{7, 33}}) {
     const Shape width{s[-1]};
-    cases.push_back({fmt::format("batch_norm_of_{}_axes", s.rank()),
-                     {{s},
-                      {width, 1, 0, false},
-                      {width, 1, 0, false},
-                      {width, 1, 0, false},
-                      {width, 0.2, 1, false}},
-                     [](const Values& v) {
-                       return batch_norm(v[0], v[1], v[2], v[3], v[4], real(1e-3));
-                     },
-                     [](const Arrays& v) {
-                       return ref::batch_norm(v[0], v[1], v[2], v[3], v[4], double(real(1e-3)));
-                     }});
+    cases.push_back(
+        {fmt::format("batch_norm_of_{}_axes", s.rank()),
+         {{s},
+          {width, 1, 0, false},
+          {width, 1, 0, false},
+          {width, 1, 0, false},
+          {width, 0.2, 1, false}},
+         [](const Values& v) { return batch_norm(v[0], v[1], v[2], v[3], v[4], real(1e-3)); },
+         [](const Arrays& v) {
+           return ref::batch_norm(v[0], v[1], v[2], v[3], v[4], double(real(1e-3)));
+         }});
   }
   return cases;
 }

@@ -261,19 +261,15 @@ TEST(ViTLayouts, other_architectures_are_named) {
       {"ernie.x", "an ERNIE model"},
       {"electra.x", "an ELECTRA model"},
       {"embeddings.word_embeddings.weight", "a BERT model without a classifier"},
-      {"layer1.0.bn1.weight", "a ResNet"},
-      {"resnet.embedder.embedder.convolution.weight", "a ResNet (Hugging Face)"},
-      {"features.1.conv.0.0.weight", "a MobileNetV2"},
-      {"blocks.0.0.conv_dw.weight", "a MobileNetV2 (timm)"},
-      {"mobilenet_v2.conv_stem.first_conv.convolution.weight", "a MobileNetV2 (Hugging Face)"},
       {"layers.0.blocks.0.attn.qkv.weight", "a Swin transformer"},
       {"beit.x", "a BEiT model"},
       {"dinov2.x", "a DINOv2 model (Hugging Face)"},
       {"convnext.x", "a ConvNeXt model"},
   };
   const std::string tail =
-      "; supported are ViT and DeiT classifiers as saved by timm, Hugging Face "
-      "and torchvision";
+      "; supported are classifiers: ViT and DeiT as saved by timm, Hugging Face and torchvision; "
+      "ResNet, wide ResNet and ResNeXt as saved by the same; MobileNetV2 of torchvision and timm; "
+      "VGG of torchvision";
   const Folder folder("families");
   for (const auto& [key, family] : families) {
     for (const char* wrapper : {"", "module."}) {
