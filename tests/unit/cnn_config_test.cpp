@@ -53,7 +53,8 @@ TEST(CnnConfigFile, of_hugging_face) {
 TEST(CnnConfigFile, of_timm) {
   const CnnFacts f = facts(
       R"({"architecture":"resnext50_32x4d.a1_in1k","num_classes":10,"global_pool":"avg",
-          "model_args":{"drop_rate":0.1,"in_chans":4},"pretrained_cfg":{"input_size":[3,288,320]}})");
+          "model_args":{"drop_rate":0.1,"in_chans":4},
+          "pretrained_cfg":{"input_size":[3,288,320]}})");
   ASSERT_TRUE(f.named);
   EXPECT_EQ(std::get<ResNetConfig>(*f.named).groups, 32);
   EXPECT_EQ(f.classes, 10);
