@@ -122,9 +122,10 @@ struct Operands {
         n(n_),
         k(k_) {}
   // Rows of a are k + 3 apart: nothing may rely on their alignment.
+  template <class Backend>
   Reals run(Precision precision, int64_t rows) {
     Reals c(size_t(rows * n), poison);
-    Emulated<simt::Order::random, 4>::run([&](auto& s) {
+    Backend::run([&](auto& s) {
       s.precision = precision;
       k::pack(s, b.data(), n, k, k, 1, packed.data());
       k::product(s, a.data(), k + 3, packed.data(), rows, n, k,
@@ -139,7 +140,19 @@ struct Operands {
   }
 };
 
-TEST(TensorProduct, equals_double_sums_of_rounded_factors) {
+using Schedules =
+    testing::Types<Emulated<simt::Order::random, 4>, Emulated<simt::Order::priority, 5>>;
+struct Names {
+  template <class T>
+  static std::string GetName(int i) {
+    return "simt" + std::to_string(i);
+  }
+};
+template <class T>
+struct TensorProduct : testing::Test {};
+TYPED_TEST_SUITE(TensorProduct, Schedules, Names);
+
+TYPED_TEST(TensorProduct, equals_double_sums_of_rounded_factors) {
   for (const auto& [m, n, k] : {std::array<int64_t, 3>{2, 3, 8}, {65, 70, 40}, {130, 33, 72}})
     for (const Precision precision : {Precision::bf16, Precision::tf32}) {
       Operands x(m, n, k);
@@ -157,21 +170,24 @@ TEST(TensorProduct, equals_double_sums_of_rounded_factors) {
           want.value[at] = std::max(sum, 0.0) + x.residual[at];
           want.error[at] = double(k + 3) * eps * (size + 1);
         }
-      expect_within(x.run(precision, m), want, to_string(precision) + " k " + std::to_string(k));
+      expect_within(x.template run<TypeParam>(precision, m), want,
+                    to_string(precision) + " k " + std::to_string(k));
     }
 }
 
-TEST(TensorProduct, bits_do_not_depend_on_the_rows_that_share_a_call) {
+TYPED_TEST(TensorProduct, bits_do_not_depend_on_the_rows_that_share_a_call) {
   Operands x(130, 40, 48);
   for (const Precision precision : {Precision::bf16, Precision::tf32}) {
-    const Reals all = x.run(precision, 130), few = x.run(precision, 3);
+    const Reals all = x.template run<TypeParam>(precision, 130),
+                few = x.template run<TypeParam>(precision, 3);
     expect_same_bits(few, std::span(all).first(few.size()), to_string(precision));
   }
 }
 
-TEST(TensorProduct, sums_that_do_not_fill_16_bytes_are_computed_in_f32) {
+TYPED_TEST(TensorProduct, sums_that_do_not_fill_16_bytes_are_computed_in_f32) {
   Operands x(5, 7, 12);
-  expect_same_bits(x.run(Precision::bf16, 5), x.run(Precision::f32, 5), "k 12");
+  expect_same_bits(x.template run<TypeParam>(Precision::bf16, 5),
+                   x.template run<TypeParam>(Precision::f32, 5), "k 12");
 }
 
 }  // namespace
