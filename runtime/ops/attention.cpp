@@ -132,7 +132,7 @@ void AttentionGrad::run(Stream& s, std::span<const View> in, std::span<const Vie
   g.dv = out[dv].out();
   g.dprobs = out[dprobs].out();
   g.dprobs_mean = out[dprobs_mean].out();
-  g.relevance = out[relevance].out();
+  g.relevance = out[relevance_map].out();
   g.chain_out = out[chained].out();
   if (chain) g.chain_in = in[4].in();
   const auto size = size_of(in[0].shape(), in[1].shape(), heads);
@@ -179,7 +179,7 @@ Value attention_gradient_mean(const Attention& a, Value dcontext) {
   return grad_output(a, dcontext, AttentionGrad::dprobs_mean);
 }
 Value attention_relevance(const Attention& a, Value dcontext) {
-  return grad_output(a, dcontext, AttentionGrad::relevance);
+  return grad_output(a, dcontext, AttentionGrad::relevance_map);
 }
 Value attention_relevance_chain(const Attention& a, Value dcontext, Value r) {
   return grad_output(a, dcontext, AttentionGrad::chained, r);

@@ -40,7 +40,7 @@ struct AttentionRow final : Op {
 // Inputs q, k, v, dcontext, and r [B,Q] where `chain`. Everything that follows from the cotangent
 // of the context; two of these with equal first four inputs are merged by a plan.
 struct AttentionGrad final : Op {
-  enum Output { dq, dk, dv, dprobs, dprobs_mean, relevance, chained, output_count };
+  enum Output { dq, dk, dv, dprobs, dprobs_mean, relevance_map, chained, output_count };
   AttentionGrad(int64_t heads_, real scale_, bool chain_ = false)
       : heads(heads_), scale(scale_), chain(chain_) {}
   std::string_view kind() const override { return "attention_bwd"; }
