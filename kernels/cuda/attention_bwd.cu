@@ -16,7 +16,7 @@
 // on what else is asked for. Bytes: the operands once for every 64 rows of the other side (from L2)
 // and the results. Bound by the FMA units: 2 products for the statistics, 3 for dq, 2 to 4 for dk,
 // dv and the chain.
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_scratch.cuh"
 #include "kernels/cuda/tensor_attention.cuh"
 #include "kernels/scalar.h"
 
@@ -25,23 +25,6 @@ namespace {
 
 using namespace gpu::map_tile;
 using gpu::map_tile::threads;
-
-constexpr int64_t most_chain_parts = 8;
-
-// Part i of the chain has the query tiles [i size, (i + 1) size).
-struct ChainParts {
-  int64_t size, count;
-  explicit ChainParts(int64_t query_tiles)
-      : size(std::max<int64_t>(1, gpu::pieces(query_tiles, most_chain_parts))),
-        count(gpu::pieces(query_tiles, size)) {}
-};
-
-// What one kernel leaves in scratch for the next.
-struct Kept {
-  RowStats* stats;  // [B, H, Q]
-  real* dot;        // [B, H, Q]         rowsum(P * G), or null
-  real* chain;      // [B, H, parts, N]  or null
-};
 
 // The operands of one head.
 struct HeadOperands {
@@ -52,13 +35,6 @@ struct HeadOperands {
         v(head_rows(p.v, p.size.keys, p.size, item)),
         dcontext(head_rows(p.dcontext, p.size.queries, p.size, item)) {}
 };
-
-// Does no query of the tile that starts at `weights` take part in the chain?
-__device__ bool all_zero(const real* weights, int count) {
-  bool zero = true;
-  for (int i = 0; i < count; ++i) zero = zero && weights[i] == 0;
-  return zero;
-}
 
 // `weights` [B, Q] or null: tiles of queries that all have weight 0 are left out.
 __global__ void __launch_bounds__(threads, 2)
@@ -233,12 +209,6 @@ __global__ void __launch_bounds__(threads, 2)
   if (out.dv) store_rows(dv, p.size.keys, key, column, p.size, item, out.dv);
 }
 
-// G [B, H, ...] and the sums over runs of heads [B, runs, ...] of G and max(P * G, 0); null: not
-// asked for.
-struct MapResults {
-  real *dprobs, *mean, *relevance;
-};
-
 __global__ void __launch_bounds__(threads, 2)
     maps_kernel(Problem p, HeadRuns runs, Kept kept, MapResults out) {
   real* const shared = gpu::dynamic_shared<real>();
@@ -267,31 +237,6 @@ __global__ void __launch_bounds__(threads, 2)
 }
 
 constexpr size_t shared_bytes(int tiles) { return size_t(tiles) * tile_reals * sizeof(real); }
-
-// What the kernels need of scratch; null where it is not.
-struct Scratch {
-  Kept kept{};
-  MapResults sums{};  // of the runs of heads, or the results themselves
-  Scratch(gpu::Stream& s, const AttentionSize& z, const AttentionGradients& out, bool dot,
-          const ChainParts& parts, const HeadRuns& runs) {
-    const int64_t rows = z.batch * z.heads * z.queries, map = runs.scratch(z);
-    const int64_t dots = dot ? rows : 0;
-    const int64_t chain = out.chain_out ? z.batch * z.heads * parts.count * z.keys : 0;
-    const int64_t maps = (out.dprobs_mean ? map : 0) + (out.relevance ? map : 0);
-    kept.stats = static_cast<RowStats*>(
-        s.scratch(size_t(rows) * sizeof(RowStats) + size_t(dots + chain + maps) * sizeof(real)));
-    real* at = reinterpret_cast<real*>(kept.stats + rows);
-    const auto take = [&](bool wanted, int64_t count) {
-      return wanted ? (at += count) - count : nullptr;
-    };
-    kept.dot = take(dot, dots);
-    kept.chain = take(out.chain_out, chain);
-    sums = {out.dprobs, out.dprobs_mean, out.relevance};
-    if (map == 0) return;
-    sums.mean = take(out.dprobs_mean, map);
-    sums.relevance = take(out.relevance, map);
-  }
-};
 
 void launch_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const Kept& kept,
                  const MapResults& out) {

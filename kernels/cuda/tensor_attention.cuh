@@ -5,6 +5,7 @@
 #include "kernels/attention.h"
 #include "kernels/cuda/gpu.cuh"
 #ifndef WHENCE_F64
+#include "kernels/cuda/attention_scratch.cuh"
 #include "kernels/cuda/tensor_tile.cuh"
 #endif
 
@@ -30,16 +31,11 @@ void tensor_attention_bwd(gpu::Stream& s, const real* q, const real* k, const re
                           const real* dcontext, const AttentionSize& z, real scale,
                           const AttentionGradients& out);
 
-// G [B, H, Q, N], and the sums over runs of heads [B, runs, Q, N] of G and of max(P * G, 0), or, of
-// a single run, their means; null: not asked for.
-struct TensorMaps {
-  real *dprobs, *mean, *relevance;
-};
 // dprobs, dprobs_mean, dprobs_row and relevance of `out`. `stats` [B, H, Q] are read for relevance.
 void tensor_attention_maps(gpu::Stream& s, const gpu::map_tile::Problem& p,
                            const gpu::map_tile::HeadRuns& runs,
-                           const gpu::map_tile::RowStats* stats, const TensorMaps& sums,
-                           const AttentionGradients& out);
+                           const gpu::map_tile::RowStats* stats,
+                           const gpu::map_tile::MapResults& sums, const AttentionGradients& out);
 #endif
 
 }  // namespace whence::k

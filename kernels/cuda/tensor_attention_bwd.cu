@@ -17,6 +17,7 @@
 // on what else is asked for. Bytes: of the owned side the operands and results once, of the other
 // side the operands once for each block (f32, from L2). Bound by bringing them in, for many tiles
 // to a block by the tensor cores.
+#include "kernels/cuda/attention_scratch.cuh"
 #include "kernels/cuda/tensor_attention.cuh"
 #include "kernels/scalar.h"
 
@@ -27,30 +28,10 @@ namespace {
 
 using namespace gpu::tensor_tile;
 using gpu::Bf16;
-
-constexpr int64_t most_chain_parts = 8;
-
-// Which query tiles belong to part i of the chain: [i size, (i + 1) size).
-struct ChainParts {
-  int64_t size, count;
-  explicit ChainParts(int64_t query_tiles)
-      : size(std::max<int64_t>(1, gpu::pieces(query_tiles, most_chain_parts))),
-        count(gpu::pieces(query_tiles, size)) {}
-};
-
-// What is left of the rows in device scratch: P's statistics, dot, the chain's parts.
-struct Kept {
-  RowStats* stats;  // [B, H, Q]
-  real* dot;        // [B, H, Q]         rowsum(P * G), or null
-  real* chain;      // [B, H, parts, N]  or null
-};
-
-// Does no query of the tile that starts at `weights` take part in the chain?
-__device__ bool all_zero(const real* weights, int count) {
-  bool zero = true;
-  for (int i = 0; i < count; ++i) zero = zero && weights[i] == 0;
-  return zero;
-}
+using gpu::map_tile::all_zero;
+using gpu::map_tile::ChainParts;
+using gpu::map_tile::Kept;
+using gpu::map_tile::Scratch;
 
 // `weights` [B, Q] or null: tiles of queries that all have weight 0 are left out.
 template <int width>
@@ -284,31 +265,6 @@ __global__ void __launch_bounds__(threads, chain_alone&& width <= 64 ? 3 : 2)
     }
   }
 }
-
-// What the kernels need of scratch; null where it is not.
-struct Scratch {
-  Kept kept{};
-  TensorMaps sums{};  // of the runs of heads, or the results themselves
-  Scratch(gpu::Stream& s, const AttentionSize& z, const AttentionGradients& out, bool dot,
-          const ChainParts& parts, const HeadRuns& runs) {
-    const int64_t rows = z.batch * z.heads * z.queries, map = runs.scratch(z);
-    const int64_t dots = dot ? rows : 0;
-    const int64_t chain = out.chain_out ? z.batch * z.heads * parts.count * z.keys : 0;
-    const int64_t maps = (out.dprobs_mean ? map : 0) + (out.relevance ? map : 0);
-    kept.stats = static_cast<RowStats*>(
-        s.scratch(size_t(rows) * sizeof(RowStats) + size_t(dots + chain + maps) * sizeof(real)));
-    real* at = reinterpret_cast<real*>(kept.stats + rows);
-    const auto take = [&](bool wanted, int64_t count) {
-      return wanted ? (at += count) - count : nullptr;
-    };
-    kept.dot = take(dot, dots);
-    kept.chain = take(out.chain_out, chain);
-    sums = {out.dprobs, out.dprobs_mean, out.relevance};
-    if (map == 0) return;
-    sums.mean = take(out.dprobs_mean, map);
-    sums.relevance = take(out.relevance, map);
-  }
-};
 
 template <int width>
 void start(gpu::Stream& s, const Problem& p, const AttentionGradients& out) {

@@ -18,7 +18,8 @@ using gpu::Bf16;
 
 template <int width>
 __global__ void __launch_bounds__(threads, 2)
-    tensor_maps_kernel(Problem p, HeadRuns runs, const RowStats* stats, TensorMaps out) {
+    tensor_maps_kernel(Problem p, HeadRuns runs, const RowStats* stats,
+                       gpu::map_tile::MapResults out) {
   constexpr bool held = left_is_held<width>;
   Bf16* const keys = gpu::dynamic_shared<Bf16>();
   Bf16* const values = keys + tile_elements<width>;
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(threads, 2)
 
 template <int width>
 void launch_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const RowStats* stats,
-                 const TensorMaps& out) {
+                 const gpu::map_tile::MapResults& out) {
   gpu::launch(s,
               {map_blocks(p, runs), threads, shared_bytes<width>(left_is_held<width> ? 2 : 4),
                "attention_bwd"},
@@ -82,7 +83,7 @@ void launch_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const R
 
 template <int width>
 void start(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const RowStats* stats,
-           const TensorMaps& sums, const AttentionGradients& out) {
+           const gpu::map_tile::MapResults& sums, const AttentionGradients& out) {
   const AttentionSize& z = p.size;
   if (out.dprobs || out.dprobs_mean || out.relevance) launch_maps<width>(s, p, runs, stats, sums);
   const auto add_runs = [&](const real* parts, real* mean) {
@@ -100,7 +101,7 @@ void start(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const RowStat
 }  // namespace
 
 void tensor_attention_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs,
-                           const RowStats* stats, const TensorMaps& sums,
+                           const RowStats* stats, const gpu::map_tile::MapResults& sums,
                            const AttentionGradients& out) {
   with_width(p.size.width,
              [&](auto w) { start<decltype(w)::width>(s, p, runs, stats, sums, out); });

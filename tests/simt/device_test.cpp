@@ -14,20 +14,8 @@ namespace {
 using k::DeviceError;
 using simt::Order;
 using simt::Schedule;
+using simt_test::run;
 using simt_test::schedules;
-
-template <class... P, class... A>
-std::string run(const Schedule& schedule, const gpu::Launch& shape, void (*kernel)(P...),
-                A... args) {
-  gpu::Stream s(schedule);
-  gpu::launch(s, shape, kernel, args...);
-  try {
-    s.synchronize();
-  } catch (const DeviceError& e) {
-    return e.what();
-  }
-  return {};
-}
 
 struct Shuffled {
   int any, rotated, crossed, down, up;

@@ -15,24 +15,11 @@ namespace {
 using k::DeviceError;
 using simt::Order;
 using simt::Schedule;
+using simt_test::run;
 using simt_test::schedules;
 
 // Emulated threads are slow under the race detector.
 constexpr uint64_t few = simt::race_detector ? 4 : 20;
-
-// Runs a kernel under one schedule and says what went wrong.
-template <class... P, class... A>
-std::string run(const Schedule& schedule, const gpu::Launch& shape, void (*kernel)(P...),
-                A... args) {
-  gpu::Stream s(schedule);
-  gpu::launch(s, shape, kernel, args...);
-  try {
-    s.synchronize();
-  } catch (const DeviceError& e) {
-    return e.what();
-  }
-  return {};
-}
 
 // As run(), under many schedules, all of which must say the same of the kernel.
 #define EXPECT_FAULT(text, ...)                                                                    \

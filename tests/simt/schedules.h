@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/gpu.cuh"
+#include "kernels/device_error.h"
 #include "kernels/simt/stream.h"
 
 namespace whence::simt_test {
@@ -16,6 +18,20 @@ inline std::vector<simt::Schedule> schedules(uint64_t seeds) {
     all.push_back({simt::Order::random, seed});
   }
   return all;
+}
+
+// Runs a kernel under one schedule and says what went wrong.
+template <class... P, class... A>
+std::string run(const simt::Schedule& schedule, const gpu::Launch& shape, void (*kernel)(P...),
+                A... args) {
+  gpu::Stream s(schedule);
+  gpu::launch(s, shape, kernel, args...);
+  try {
+    s.synchronize();
+  } catch (const k::DeviceError& e) {
+    return e.what();
+  }
+  return {};
 }
 
 }  // namespace whence::simt_test

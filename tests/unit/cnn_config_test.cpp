@@ -9,6 +9,7 @@
 #include "io/files.h"
 #include "models/load.h"
 #include "models/model_folder.h"
+#include "tests/unit/message_of.h"
 #include "weights/generate.h"
 #include "whence/error.h"
 
@@ -16,15 +17,6 @@ namespace whence {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string message(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "accepted";
-}
 
 CnnFacts facts(const std::string& json) {
   const Json j = parse_json(json, "config.json");

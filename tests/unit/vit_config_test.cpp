@@ -5,21 +5,13 @@
 
 #include <functional>
 
+#include "tests/unit/message_of.h"
 #include "whence/error.h"
 
 namespace whence {
 namespace {
 
 using Activation = ViTConfig::Activation;
-
-std::string message(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "accepted";
-}
 
 ViTFacts facts(const std::string& json) {
   const Json j = parse_json(json, "config.json");
