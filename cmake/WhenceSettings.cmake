@@ -9,7 +9,7 @@ endif()
 include(GNUInstallDirs)
 option(WHENCE_FUZZ "Build the fuzz targets as libFuzzer programs (clang)" OFF)
 
-find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
@@ -92,7 +92,7 @@ function(whence_configure_library target)
   target_include_directories(${target} SYSTEM PRIVATE ${WHENCE_STB_INCLUDE_DIR})
   target_link_libraries(${target} PRIVATE
     $<BUILD_INTERFACE:whence_warnings> fmt::fmt $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>
-    ZLIB::ZLIB OpenMP::OpenMP_CXX)
+    ZLIB::ZLIB Threads::Threads)
   if(WHENCE_F64)
     target_compile_definitions(${target} PUBLIC WHENCE_F64)
   endif()
@@ -120,7 +120,7 @@ endfunction()
 # Programs, tests and benches see the internal headers as well.
 function(whence_configure_program target)
   target_link_libraries(${target} PRIVATE
-    whence::whence whence_warnings fmt::fmt nlohmann_json::nlohmann_json OpenMP::OpenMP_CXX)
+    whence::whence whence_warnings fmt::fmt nlohmann_json::nlohmann_json Threads::Threads)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${target} PRIVATE WHENCE_VERSION="${PROJECT_VERSION}")
 endfunction()

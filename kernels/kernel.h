@@ -14,7 +14,7 @@
 
 namespace whence::cpu {
 
-// Where CPU kernels run: on `threads` OpenMP threads.
+// Where CPU kernels run: on at most `threads` threads, the caller among them.
 struct Stream {
   int threads = 1;
 };

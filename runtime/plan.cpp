@@ -1,4 +1,4 @@
-#include <omp.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <cfenv>
@@ -22,7 +22,8 @@ int default_threads() {
       return n;
     fail_usage("WHENCE_THREADS is '{}', a whole number of at least 1 is needed", printable(text));
   }
-  return std::max(1, omp_get_num_procs());
+  cpu_set_t mine;  // the cores that this process may use
+  return sched_getaffinity(0, sizeof mine, &mine) == 0 ? std::max(1, CPU_COUNT(&mine)) : 1;
 }
 
 // Results must not depend on the caller's rounding mode.

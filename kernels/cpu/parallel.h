@@ -2,12 +2,11 @@
 // out a sum, so what an element's bits are does not depend on how many threads there were.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <atomic>
 #include <exception>
 
+#include "kernels/cpu/team.h"
 #include "kernels/kernel.h"
 
 namespace whence::cpu {
@@ -32,40 +31,47 @@ class FirstError {
   std::exception_ptr error_;
 };
 
-// f(begin, end) for at most `threads` contiguous ranges that cover [0, items). A range has at least
-// `grain` items, so that work of a few microseconds starts no threads.
+// g(part) for every part from 0 to parts - 1.
+template <class G>
+void parallel_parts(const Stream& s, int64_t parts, G&& g) {
+  struct Context {
+    G& g;
+    FirstError error;
+  } context{g, {}};
+  run_parts(
+      parts, s.threads,
+      [](void* c, int64_t part) {
+        auto& own = *static_cast<Context*>(c);
+        own.error.guard([&] { own.g(part); });
+      },
+      &context);
+  context.error.rethrow();
+}
+
+// f(begin, end) for contiguous ranges that cover [0, items), a few for each thread. A range has at
+// least `grain` items, so that work of a few microseconds starts no threads.
 template <class F>
 void parallel_ranges(const Stream& s, int64_t items, int64_t grain, F&& f) {
   if (items <= 0) return;
-  const int64_t parts =
-      std::clamp<int64_t>(items / std::max<int64_t>(grain, 1), 1, std::max(s.threads, 1));
+  constexpr int64_t ranges_per_thread = 4;  // a thread that was held up leaves the rest to others
+  const int64_t most = s.threads > 1 ? s.threads * ranges_per_thread : 1;
+  const int64_t parts = std::clamp<int64_t>(items / std::max<int64_t>(grain, 1), 1, most);
   if (parts == 1) {
     f(int64_t{0}, items);
     return;
   }
-  FirstError error;
-#pragma omp parallel num_threads(int(parts))
-  {
-    // Fewer threads than asked for may come; each takes every team-th range.
-    for (int64_t p = omp_get_thread_num(); p < parts; p += omp_get_num_threads())
-      error.guard([&] { f(items * p / parts, items * (p + 1) / parts); });
-  }
-  error.rethrow();
+  parallel_parts(s, parts, [&](int64_t p) { f(items * p / parts, items * (p + 1) / parts); });
 }
 
 // f(item) for heavy items of unequal or disturbed duration: a thread takes the next one when it is
 // free.
 template <class F>
 void parallel_items(const Stream& s, int64_t items, F&& f) {
-  const int64_t team = std::min<int64_t>(std::max(s.threads, 1), items);
-  if (team <= 1) {
+  if (s.threads <= 1 || items <= 1) {
     for (int64_t i = 0; i < items; ++i) f(i);
     return;
   }
-  FirstError error;
-#pragma omp parallel for num_threads(int(team)) schedule(dynamic, 1)
-  for (int64_t i = 0; i < items; ++i) error.guard([&] { f(i); });
-  error.rethrow();
+  parallel_parts(s, items, f);
 }
 
 // Elements of memory traffic that are worth a thread: about 10 microseconds.
