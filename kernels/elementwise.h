@@ -8,10 +8,24 @@
 
 namespace whence::k {
 
+// (f(x) - f(x0)) / (x - x0), and f'(x) where x and the reference x0 differ by less than epsilon
+// (DeepLIFT's Rescale rule, Shrikumar et al. 2017, arXiv 1704.02685).
+template <Unary f, class T>
+WHENCE_HD inline T rescale_slope(T x, T x0, T epsilon) {
+  using M = Math<T>;
+  const T d = x - x0, rise = unary_value<f>(x) - unary_value<f>(x0);
+  const auto near = (d < epsilon) & (d > -epsilon);
+  return M::where(near, unary_slope<f>(x), rise / M::where(near, M::constant(1), d));
+}
+
 // y = f(x). y may be x.
 WHENCE_KERNEL(unary, Unary f, const real* x, int64_t count, real* y);
 // dx = dy * f'(x). dx may be dy.
 WHENCE_KERNEL(unary_bwd, Unary f, const real* x, const real* dy, int64_t count, real* dx);
+// dx = dy * the slope of f between x and its reference, for pairs: element i of the first `half`
+// and element half + i, its reference, have the same slope (rescale_slope). dx may be dy.
+WHENCE_KERNEL(rescale, Unary f, real epsilon, const real* x, const real* dy, int64_t half,
+              real* dx);
 // y = factor * x + shift. y may be x.
 WHENCE_KERNEL(affine, const real* x, real factor, real shift, int64_t count, real* y);
 
@@ -22,6 +36,9 @@ struct Broadcast {
 };
 // y = f(a, b). y may be a or b where that operand is not broadcast.
 WHENCE_KERNEL(binary, Binary f, const real* a, const real* b, const Broadcast& space, real* y);
+// y = the quotient of a and b. y may be a or b likewise.
+WHENCE_KERNEL(divide, Division how, real epsilon, const real* a, const real* b,
+              const Broadcast& space, real* y);
 
 // y = scale * sum of x over the axes where `kept` is false; x is dense of the given sizes, y is
 // dense over the kept axes. Sums run in a fixed order that depends on the number of terms

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/kernel.h"
 
@@ -26,7 +27,12 @@ enum class Binary : uint8_t {
   mul,
   first,  // a, whatever b is
   div,
-  safe_div,  // a / (b + 1e-9), 0 where b is 0 (Chefer et al. 2021)
+};
+// How a quotient a / b stays finite where b is small, with a stabiliser e > 0 (or 0).
+enum class Division : uint8_t {
+  guarded,  // a / (b + e), a / e where that sum is 0, and 0 where b is 0
+  away,     // a / (b + e) for b >= 0, a / (b - e) for b < 0: the denominator grows in magnitude
+  shifted,  // a / (b + e)
 };
 
 template <class T>
@@ -38,18 +44,9 @@ struct Normal {
   T density, below;
 };
 
-// What relevance rules add to a denominator.
-inline constexpr double relevance_stabiliser = 1e-9;
-
 template <>
 struct Math<real> {
-  // The order of operations is that of the published code: b + 1e-9 as max(b, e) + min(b, e), which
-  // float rounds to b itself from 2^-5 on.
-  WHENCE_HD static real safe_div(real a, real b) {
-    const real e = real(relevance_stabiliser);
-    const real shifted = (b < e ? e : b) + (b < e ? b : e);
-    return b == 0 ? real(0) : a / (shifted == 0 ? e : shifted);
-  }
+  WHENCE_HD static real where(bool condition, real a, real b) { return condition ? a : b; }
   WHENCE_HD static real constant(double c) { return real(c); }
   WHENCE_HD static real exp(real x) { return std::exp(x); }
   WHENCE_HD static real tanh(real x) { return std::tanh(x); }
@@ -142,7 +139,76 @@ WHENCE_HD inline T binary_value(T a, T b) {
   if constexpr (f == Binary::mul) return a * b;
   if constexpr (f == Binary::first) return a;
   if constexpr (f == Binary::div) return a / b;
-  if constexpr (f == Binary::safe_div) return Math<T>::safe_div(a, b);
+}
+
+// Functions of two numbers as objects: some have a parameter.
+template <Binary f>
+struct Pairing {
+  template <class T>
+  WHENCE_HD T operator()(T a, T b) const {
+    return binary_value<f>(a, b);
+  }
+};
+template <Division d>
+struct Quotient {
+  real epsilon;
+  template <class T>
+  WHENCE_HD T operator()(T a, T b) const {
+    using M = Math<T>;
+    const T e = M::constant(double(epsilon)), zero = M::constant(0);
+    const T sum = b + e;
+    if constexpr (d == Division::guarded)
+      return M::where(b == zero, zero, a / M::where(sum == zero, e, sum));
+    if constexpr (d == Division::away) return a / M::where(b < zero, b - e, sum);
+    if constexpr (d == Division::shifted) return a / sum;
+  }
+};
+
+// Call g with f as a compile-time constant, or with the function of two numbers.
+template <class G>
+void with(Binary f, G&& g) {
+  switch (f) {
+    case Binary::add:
+      return g(Pairing<Binary::add>());
+    case Binary::sub:
+      return g(Pairing<Binary::sub>());
+    case Binary::mul:
+      return g(Pairing<Binary::mul>());
+    case Binary::first:
+      return g(Pairing<Binary::first>());
+    case Binary::div:
+      return g(Pairing<Binary::div>());
+  }
+}
+template <class G>
+void with(Division d, real epsilon, G&& g) {
+  switch (d) {
+    case Division::guarded:
+      return g(Quotient<Division::guarded>{epsilon});
+    case Division::away:
+      return g(Quotient<Division::away>{epsilon});
+    case Division::shifted:
+      return g(Quotient<Division::shifted>{epsilon});
+  }
+}
+template <class G>
+void with(Unary f, G&& g) {
+  switch (f) {
+    case Unary::identity:
+      return g(std::integral_constant<Unary, Unary::identity>());
+    case Unary::relu:
+      return g(std::integral_constant<Unary, Unary::relu>());
+    case Unary::gelu:
+      return g(std::integral_constant<Unary, Unary::gelu>());
+    case Unary::gelu_tanh:
+      return g(std::integral_constant<Unary, Unary::gelu_tanh>());
+    case Unary::gelu_quick:
+      return g(std::integral_constant<Unary, Unary::gelu_quick>());
+    case Unary::tanh:
+      return g(std::integral_constant<Unary, Unary::tanh>());
+    case Unary::relu6:
+      return g(std::integral_constant<Unary, Unary::relu6>());
+  }
 }
 
 }  // namespace whence::k

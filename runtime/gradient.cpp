@@ -1,9 +1,11 @@
 // Reverse accumulation (Linnainmaa 1970) by adding nodes: walk back from `of`, ask each op for its
 // contribution to the inputs that lead to a wanted value, and add contributions where they meet.
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "runtime/check.h"
+#include "runtime/rule_rows.h"
 #include "whence/op.h"
 #include "whence/ops.h"
 
@@ -22,7 +24,10 @@ Value sum_to(Value dy, const Shape& shape) {
 
 class Reverse {
  public:
-  Reverse(Value of, const Values& wrt) : graph_(*of.graph), wanted_(wrt.begin(), wrt.end()) {
+  // With a table its rows' rules replace the ops' own.
+  Reverse(Value of, const Values& wrt, const RuleTable* table)
+      : graph_(*of.graph), wanted_(wrt.begin(), wrt.end()) {
+    if (table) rules_.emplace(graph_, of.node, *table);
     // leads[n]: node n is wanted or reads something that leads to a wanted value.
     leads_.resize(size_t(of.node) + 1, false);
     for (int n = 0; n <= of.node; ++n) {
@@ -63,7 +68,9 @@ class Reverse {
     Emit e{graph_, n, {}};
     for (Value v : node.in) e.wanted.push_back(leads_[size_t(v.node)]);
     if (std::any_of(e.wanted.begin(), e.wanted.end(), [](bool w) { return w; })) {
-      const Values contributions = node.op->vjp(e, dy);
+      const Rule* rule = rules_ ? rules_->find_node(n) : nullptr;
+      const Values contributions =
+          rule && dy[0] ? node.op->relprop(e, *rule, dy[0]) : node.op->vjp(e, dy);
       for (size_t i = 0; i < contributions.size(); ++i)
         if (contributions[i] && e.wanted[i]) meet(node.in[i], contributions[i]);
     }
@@ -73,19 +80,18 @@ class Reverse {
   }
 
   Graph& graph_;
+  std::optional<RuleRows> rules_;
   std::set<Value> wanted_;
   std::vector<bool> leads_;
   std::map<Value, Value> cotangents_;
 };
 
-}  // namespace
-
-Values gradient(Value of, Value seed, const Values& wrt, Unused unused) {
+Values gradient_by(Value of, Value seed, const Values& wrt, Unused unused, const RuleTable* rules) {
   if (!of || !seed) fail_usage("a gradient needs a value and a seed");
   if (seed.shape() != of.shape())
     fail_shape("the seed has shape {}, the value it seeds {}", to_string(seed.shape()),
                to_string(of.shape()));
-  Reverse reverse(of, wrt);
+  Reverse reverse(of, wrt, rules);
   reverse.run(of, seed);
   Values results;
   for (Value w : wrt) {
@@ -97,6 +103,15 @@ Values gradient(Value of, Value seed, const Values& wrt, Unused unused) {
     results.push_back(g ? g : scale(w, 0));
   }
   return results;
+}
+
+}  // namespace
+
+Values gradient(Value of, Value seed, const Values& wrt, Unused unused) {
+  return gradient_by(of, seed, wrt, unused, nullptr);
+}
+Values gradient(Value of, Value seed, const Values& wrt, const RuleTable& rules) {
+  return gradient_by(of, seed, wrt, Unused::error, &rules);
 }
 
 }  // namespace whence

@@ -4,30 +4,22 @@
 #include <set>
 
 #include "runtime/check.h"
-#include "runtime/text.h"
+#include "runtime/rule_rows.h"
 #include "whence/op.h"
 #include "whence/ops.h"
-#include "whence/rules.h"
 
 namespace whence {
 namespace {
 
-bool fits(const RuleRow& row, std::string_view kind, const std::vector<std::string>& names) {
-  bool of_kind = row.kinds == "*";
-  for (size_t at = 0; !of_kind && at <= row.kinds.size();) {
-    const size_t end = std::min(row.kinds.find('|', at), row.kinds.size());
-    of_kind = std::string_view(row.kinds).substr(at, end - at) == kind;
-    at = end + 1;
-  }
-  return of_kind && (row.name == "*" || std::any_of(names.begin(), names.end(), [&](const auto& n) {
-                       return glob_match(row.name, n);
-                     }));
-}
+using Record = std::function<void(const RelevanceStep&)>;
 
 class Walk {
  public:
-  Walk(Value of, const Values& wrt, const RuleTable& rules)
-      : graph_(*of.graph), rules_(rules), wanted_(wrt.begin(), wrt.end()) {
+  Walk(Value of, const Values& wrt, const RuleTable& table, const Record& record)
+      : graph_(*of.graph),
+        rules_(graph_, of.node, table),
+        record_(record),
+        wanted_(wrt.begin(), wrt.end()) {
     leads_.resize(size_t(of.node) + 1, false);
     for (int n = 0; n <= of.node; ++n) {
       const Node& node = graph_.node(n);
@@ -54,112 +46,81 @@ class Walk {
   }
 
  private:
-  const Rule& rule_for(std::string_view kind, Value v) const {
-    const auto names = graph_.names_of(v);
-    for (const RuleRow& row : rules_.rows)
-      if (fits(row, kind, names)) return row.rule;
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "the relevance rules '{}' have none for {} '{}'", rules_.name, kind,
-         names.empty() ? "" : names[0]);
-  }
-
-  Value joined(Value x, const Values& parts) const {
-    const Rule& rule = rule_for("fanout", x);
-    const bool clone = std::holds_alternative<rule::Clone>(rule);
+  Value joined(Value x, const Values& parts) {
+    const Rule& rule = rules_.of_fanout(x);
+    const auto* clone = std::get_if<rule::Clone>(&rule);
     if (!clone && !std::holds_alternative<rule::Sum>(rule))
       fail(ErrorKind::unsupported, ErrorCode::unsupported,
            "rule {} is not one for a fanout (Sum or Clone)", to_string(rule));
-    Value sum;
+    Value sum, shares;
     for (Value part : parts) {
-      const Value term = clone ? safe_div(part, x) : part;
-      sum = sum ? add(sum, term) : term;
+      if (record_ || !clone) sum = sum ? add(sum, part) : part;
+      const Value share = clone ? divide(part, x, clone->by) : Value{};
+      if (clone) shares = shares ? add(shares, share) : share;
     }
-    return clone ? mul(x, sum) : sum;
+    const Value met = clone ? mul(x, shares) : sum;
+    if (record_ && clone) record_({x, "fanout", to_string(rule), sum, {met}});
+    return met;
   }
 
   void visit(int n) {
     const Node& node = graph_.node(n);
     const Value out{&graph_, n, 0}, r = result(out);
     if (!r || !node.op) return;
-    const Rule& rule = rule_for(node.op->kind(), out);
-    Emit e{graph_, n, {}};
+    const Rule& rule = rules_.of_node(n);
+    Emit e{graph_, n, {}, rules_.merged_norm(n)};
     for (Value v : node.in) e.wanted.push_back(leads_[size_t(v.node)]);
     for (int o = 1; o < int(node.out.size()); ++o)
       e.wanted.push_back(wanted_.contains(Value{&graph_, n, o}));
     if (std::none_of(e.wanted.begin(), e.wanted.end(), [](bool w) { return w; })) return;
+    RelevanceStep step{out, std::string(node.op->kind()), to_string(rule), r, {}};
+    if (record_) e.absorbed = &step.absorbed;
     const Values parts = node.op->relprop(e, rule, r);
     for (size_t i = 0; i < parts.size(); ++i) {
       if (!parts[i] || !e.wanted[i]) continue;
       const bool input = i < node.in.size();
       contributions_[input ? node.in[i] : Value{&graph_, n, int(i - node.in.size()) + 1}].push_back(
           parts[i]);
+      step.parts.push_back(parts[i]);
     }
+    if (record_) record_(step);
   }
 
   Graph& graph_;
-  const RuleTable& rules_;
+  RuleRows rules_;
+  const Record& record_;
   std::set<Value> wanted_;
   std::vector<bool> leads_;
   std::map<Value, Values> contributions_;
 };
 
-RuleTable chefer(std::string name, const rule::AlphaBeta& linear, const Rule& sum) {
-  return {std::move(name),
-          {{"linear", "embed.patches", rule::ZBox{}},
-           {"linear", "*", linear},
-           {"attention", "*", rule::Halves{}},
-           {"add", "*", sum},
-           {"mul|slice|mean", "*", rule::Proportional{}},
-           {"relu|gelu|gelu_tanh|gelu_quick|tanh|layer_norm|softmax|affine|reshape|concat|patchify",
-            "*", rule::Pass{}},
-           // One product makes queries, keys and values there: their inputs' parts add up.
-           {"fanout", "*norm1", rule::Sum{}},
-           {"fanout", "*", rule::Clone{}}}};
-}
-
 }  // namespace
 
-std::string to_string(const Rule& rule) {
-  constexpr const char* names[] = {"Pass",      "Proportional", "Halves", "ByMass",
-                                   "AlphaBeta", "ZBox",         "Sum",    "Clone"};
-  std::string text = names[rule.index()];
-  if (const auto* ab = std::get_if<rule::AlphaBeta>(&rule))
-    text += fmt::format("({}, {}{})", ab->alpha, ab->beta, ab->joint ? ", joint" : "");
-  return text;
-}
-
-const RuleTable& chefer_stable() {
-  static const RuleTable table = chefer("chefer-stable", {1, 0, true}, rule::ByMass{});
-  return table;
-}
-const RuleTable& chefer_classic() {
-  static const RuleTable table = chefer("chefer-classic", {1, 0, false}, rule::Proportional{});
-  return table;
-}
-
 Values Op::relprop(const Emit& e, const Rule& rule, Value r) const {
-  const Node& node = e.graph.node(e.node);
   if (std::holds_alternative<rule::Pass>(rule)) {
     if (rearranges()) return vjp(e, std::span(&r, 1));
     if (r.shape() == e.in(0).shape()) return {r};
   }
-  if (std::holds_alternative<rule::Proportional>(rule)) {
-    const Value share = safe_div(r, e.out());
+  const auto* norm = std::get_if<rule::Norm>(&rule);
+  const auto* epsilon = std::get_if<rule::Epsilon>(&rule);
+  if (norm || epsilon) {
+    const Value share = divide(r, e.out(), norm ? norm->by : epsilon->by);
     Values parts = vjp(e, std::span(&share, 1));
     for (size_t i = 0; i < parts.size(); ++i)
       if (parts[i] && e.wanted[i]) parts[i] = mul(e.in(int(i)), parts[i]);
     return parts;
   }
-  fail(ErrorKind::unsupported, ErrorCode::unsupported,
-       "{} '{}' does not know the relevance rule {}", kind(), node.name, to_string(rule));
+  fail(ErrorKind::unsupported, ErrorCode::unsupported, "{} '{}' does not know the rule {}", kind(),
+       e.graph.node(e.node).name, to_string(rule));
 }
 
-Values relevance(Value of, Value seed, const Values& wrt, const RuleTable& rules) {
+Values relevance(Value of, Value seed, const Values& wrt, const RuleTable& rules,
+                 const Record& record) {
   if (!of || !seed) fail_usage("relevance needs a value and a seed");
   if (seed.shape() != of.shape())
     fail_shape("the seed has shape {}, the value it seeds {}", to_string(seed.shape()),
                to_string(of.shape()));
-  Walk walk(of, wrt, rules);
+  Walk walk(of, wrt, rules, record);
   walk.run(of, seed);
   Values results;
   for (Value w : wrt) {

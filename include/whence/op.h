@@ -29,6 +29,9 @@ struct Emit {
   // For each input: does anything above it want a gradient? In relevance passes the inner outputs
   // 1, 2, ... follow: is their relevance wanted?
   std::vector<bool> wanted;
+  int norm = -1;  // in relevance passes: the batch norm that is part of this product
+  // In relevance passes that are recorded: where relprop puts the bias' share (RelevanceStep).
+  Value* absorbed = nullptr;
   Value in(int i) const { return graph.node(node).in[size_t(i)]; }
   Value out(int i = 0) const { return Value{&graph, node, i}; }
   bool wants(int i) const { return wanted[size_t(i)]; }
@@ -68,8 +71,9 @@ struct Op {
   virtual Value inner_gradient(const Emit& e, int output, Value dy) const;
 
   // What a relevance rule hands to each wanted input, and after those to each inner output 1, 2,
-  // ... (an empty Value: nothing), given the relevance r of output 0. Here: Pass and Proportional,
-  // from the gradient rule; other rules are unsupported.
+  // ... (an empty Value: nothing), given the relevance r of output 0; or to each input's gradient,
+  // given that of output 0. Here: Pass, Norm and Epsilon, from the gradient rule; other rules are
+  // unsupported.
   virtual Values relprop(const Emit& e, const Rule& rule, Value r) const;
   // Pass through an op that keeps its input's shape and is no rearrangement: the relevance itself.
   virtual bool rearranges() const { return false; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string_view>
+#include <vector>
 
 #include "whence/graph.h"
 
@@ -21,9 +22,21 @@ Value add(Value a, Value b);
 Value sub(Value a, Value b);
 Value mul(Value a, Value b);
 Value div(Value a, Value b);
-// a / (b + 1e-9), and 0 where b is 0: how relevance is divided (Chefer, Gur and Wolf 2021). No
-// gradient.
-Value safe_div(Value a, Value b);
+// How a quotient a / b stays finite where b is small (e = epsilon >= 0). References disagree, and
+// where relevance has cancelled the choice decides.
+struct Stabiliser {
+  enum Kind : uint8_t {
+    guarded,  // a / (b + e), and 0 where b is 0 (Chefer, Gur and Wolf 2021; InterpretDL with e = 0)
+    away,     // a / (b + e) for b >= 0, a / (b - e) for b < 0 (Captum, zennit)
+    shifted,  // a / (b + e)
+  } kind;
+  double epsilon;
+};
+// Broadcasts. No gradient.
+Value divide(Value a, Value b, Stabiliser by);
+
+// y where x > 0, else 0; of one shape.
+Value where_positive(Value x, Value y);
 
 // --- products ------------------------------------------------------------------------------------
 // y[..., o] = sum_c x[..., c] weight[o, c] + bias[o]; bias may be empty.
@@ -74,8 +87,11 @@ Value mean(Value x, const std::vector<int>& axes);
 Value unit_row(Graph& graph, int64_t batch, int64_t size,
                int64_t index);  // [B, N] with ones in column `index`
 
-// --- sums and draws of a batch
-// --------------------------------------------------------------------- state + the rows of x [B,
+// A tensor of one value, or of values that repeat along the last axis, which is a multiple of them.
+Value constant(Graph& graph, Shape shape, const std::vector<double>& values);
+
+// --- sums and draws of a batch -------------------------------------------------------------------
+// state + the rows of x [B,
 // ...] times weight [B], each added to row slot[b] of state [S, ...] in ascending order; rows whose
 // slot (i32 [B]) is negative are left out. Takes over the state's memory: with
 // Plan::Options::carried, sums grow from run to run.
@@ -99,7 +115,7 @@ struct Window {
 // of groups follows from the channels of both.
 Value conv2d(Value x, Value weight, Value bias, Window window = {});
 // (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis, with the statistics of
-// a trained model. Differentiable by x.
+// a trained model.
 Value batch_norm(Value x, Value weight, Value bias, Value mean, Value variance, real epsilon);
 
 // H' = (H + 2 pad - size) / stride + 1, rounded down, or up with `ceil` (windows that would begin

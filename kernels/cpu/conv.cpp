@@ -6,6 +6,8 @@
 // is in L1 or L2, and the weights pass by once a strip. Threads get contiguous ranges of (group,
 // strip, panel). Bytes: the source about taps / stride^2 times from L2, the result once, the
 // weights once a strip. Bound by the FMA units, for few channels by the gathering.
+#include <array>
+
 #include "kernels/cpu/gather.h"
 #include "kernels/cpu/panel.h"
 
@@ -330,39 +332,56 @@ void conv_bwd(Stream& s, const real* dy, const real* packed, const ConvSize& siz
 
 void conv_bwd_weight(Stream& s, const real* x, const real* dy, const ConvSize& z, real* dweight) {
   if (z.depthwise()) return depthwise_bwd_weight(s, x, dy, z, dweight);
-  // An item is a tap and a panel of the group's input channels: dy^T times what the tap reads, some
-  // pixels at a time.
+  // An item is a panel of the group's weights, in the order of the gathered source: taps, and the
+  // group's input channels inside a tap. It is dy^T times what those taps read, some pixels at a
+  // time.
   constexpr int64_t pixels = 256;
   each_gather(z, false, [&](const Gather& g) {
-    const int64_t panels = (g.from + panel_width - 1) / panel_width, taps = g.taps();
+    const int64_t panels = (g.sums() + panel_width - 1) / panel_width, taps = g.taps();
     const int64_t sample = z.height * z.width * z.channels;
-    parallel_items(s, g.groups * taps * panels, [&](int64_t item) {
-      const int64_t tap = item / panels % taps, group = item / panels / taps;
-      const int64_t first = item % panels * panel_width;
-      const int64_t width = std::min<int64_t>(panel_width, g.from - first);
+    parallel_items(s, g.groups * panels, [&](int64_t item) {
+      const int64_t group = item / panels, first = item % panels * panel_width;
+      const int64_t width = std::min<int64_t>(panel_width, g.sums() - first);
+      // The channels that a tap gives to the panel.
+      struct Run {
+        int64_t y, x, channel, at, count;
+      };
+      std::array<Run, panel_width> runs;
+      size_t run_count = 0;
+      for (int64_t j = 0; j < width;) {
+        const int64_t tap = (first + j) / g.from, channel = (first + j) % g.from;
+        const int64_t count = std::min(g.from - channel, width - j);
+        runs[run_count++] = {tap / g.across.taps * g.down.hop, tap % g.across.taps * g.across.hop,
+                             channel, j, count};
+        j += count;
+      }
       real* panel = scratch<struct Panel>(pixels * panel_width);
       real* sums = scratch<struct Slopes>(g.to * panel_width);
+      std::fill_n(panel, pixels * panel_width, real(0));  // also what lies beyond `width`
       std::fill_n(sums, g.to * panel_width, real(0));
       for (int64_t row = 0; row < g.rows(); row += pixels) {
         const int64_t count = std::min(pixels, g.rows() - row);
-        for (int64_t i = 0; i < count; ++i) {
-          const Pixel p = pixel_of(g, row + i);
-          const int64_t y = p.y + tap / g.across.taps * g.down.hop;
-          const int64_t at_x = p.x + tap % g.across.taps * g.across.hop;
-          const bool present = y >= 0 && y < z.height && at_x >= 0 && at_x < z.width;
+        Pixel p = pixel_of(g, row);
+        for (int64_t i = 0; i < count; ++i, to_next(g, p)) {
+          const real* image = x + p.b * sample + group * g.from;
           real* to = panel + i * panel_width;
-          std::fill_n(to, panel_width, real(0));
-          if (present)
-            copy(x + p.b * sample + (y * z.width + at_x) * z.channels + group * g.from + first,
-                 width, to);
+          for (size_t r = 0; r < run_count; ++r) {
+            const Run& run = runs[r];
+            const int64_t y = p.y + run.y, at_x = p.x + run.x;
+            if (y >= 0 && y < z.height && at_x >= 0 && at_x < z.width)
+              copy(image + (y * z.width + at_x) * z.channels + run.channel, run.count, to + run.at);
+            else
+              std::fill_n(to + run.at, run.count, real(0));
+          }
         }
         multiply({dy + row * z.outputs + group * g.to, 1, z.outputs}, g.to, panel, width, count,
                  sums, panel_width, true);
       }
       for (int64_t o = 0; o < g.to; ++o)
-        for (int64_t c = 0; c < width; ++c)
-          dweight[((group * g.to + o) * g.from + first + c) * taps + tap] =
-              sums[o * panel_width + c];
+        for (int64_t j = 0; j < width; ++j) {
+          const int64_t tap = (first + j) / g.from, channel = (first + j) % g.from;
+          dweight[((group * g.to + o) * g.from + channel) * taps + tap] = sums[o * panel_width + j];
+        }
     });
   });
 }

@@ -1,8 +1,8 @@
 // Elementwise functions and broadcasting pairs.
 //
 // One pass over dense memory in vectors; ranges of elements go to threads. Moves 8 bytes per
-// element (unary, affine), 12 (unary_bwd, binary without broadcast); bound by memory from about 1
-// MB, by the polynomial of the function below that.
+// element (unary, affine), 12 (unary_bwd, rescale, binary without broadcast); bound by memory from
+// about 1 MB, by the polynomial of the function below that.
 #include "kernels/elementwise.h"
 
 #include <cstring>
@@ -16,56 +16,33 @@ namespace {
 
 using namespace cpu;
 
-// Calls g with f as a compile-time constant.
-template <class G>
-void with(Unary f, G&& g) {
-  switch (f) {
-    case Unary::identity:
-      return g(std::integral_constant<Unary, Unary::identity>());
-    case Unary::relu:
-      return g(std::integral_constant<Unary, Unary::relu>());
-    case Unary::gelu:
-      return g(std::integral_constant<Unary, Unary::gelu>());
-    case Unary::gelu_tanh:
-      return g(std::integral_constant<Unary, Unary::gelu_tanh>());
-    case Unary::gelu_quick:
-      return g(std::integral_constant<Unary, Unary::gelu_quick>());
-    case Unary::tanh:
-      return g(std::integral_constant<Unary, Unary::tanh>());
-    case Unary::relu6:
-      return g(std::integral_constant<Unary, Unary::relu6>());
+// One row of the innermost axis; a step is 0 (broadcast), 1 (adjacent) or anything else.
+template <class F>
+void pair_row(F f, const real* a, int64_t step_a, const real* b, int64_t step_b, int64_t count,
+              real* y) {
+  if (step_a > 1 || step_b > 1 || step_a < 0 || step_b < 0) {
+    for (int64_t i = 0; i < count; ++i) y[i] = f(a[i * step_a], b[i * step_b]);
+    return;
   }
+  // A broadcast operand is read before y is written, as y may be the other one.
+  const real a0 = *a, b0 = *b;
+  each_vec(count, [&](int64_t i, auto n) {
+    const Vec va = step_a ? load(a + i, n) : splat(a0);
+    const Vec vb = step_b ? load(b + i, n) : splat(b0);
+    store(y + i, f(va, vb), n);
+  });
 }
 
-template <Binary f>
-struct Pair {
-  // One row of the innermost axis; a step is 0 (broadcast), 1 (adjacent) or anything else.
-  static void row(const real* a, int64_t step_a, const real* b, int64_t step_b, int64_t count,
-                  real* y) {
-    if (step_a > 1 || step_b > 1 || step_a < 0 || step_b < 0) {
-      for (int64_t i = 0; i < count; ++i) {
-        y[i] = binary_value<f>(a[i * step_a], b[i * step_b]);
-      }
-      return;
-    }
-    // A broadcast operand is read before y is written, as y may be the other one.
-    const real a0 = *a, b0 = *b;
-    each_vec(count, [&](int64_t i, auto n) {
-      const Vec va = step_a ? load(a + i, n) : splat(a0);
-      const Vec vb = step_b ? load(b + i, n) : splat(b0);
-      store(y + i, binary_value<f>(va, vb), n);
-    });
-  }
-};
-
-template <Binary f>
-void binary_of(const Stream& s, const real* a, const real* b, const Broadcast& space, real* y) {
+template <class F>
+void pairs(const Stream& s, F f, const real* a, const real* b, const Broadcast& space, real* y) {
+  for (int64_t size : space.size)
+    if (size == 0) return;
   const Broadcast m = merged(space);
   const int64_t cols = m.size[4];
   const int64_t rows = m.size[0] * m.size[1] * m.size[2] * m.size[3];
   if (rows == 1) {  // one long row: cut the row itself
     parallel_ranges(s, cols, elements_per_thread, [&](int64_t begin, int64_t end) {
-      Pair<f>::row(a + begin * m.a[4], m.a[4], b + begin * m.b[4], m.b[4], end - begin, y + begin);
+      pair_row(f, a + begin * m.a[4], m.a[4], b + begin * m.b[4], m.b[4], end - begin, y + begin);
     });
     return;
   }
@@ -78,7 +55,7 @@ void binary_of(const Stream& s, const real* a, const real* b, const Broadcast& s
         at_a += i * m.a[axis];
         at_b += i * m.b[axis];
       }
-      Pair<f>::row(a + at_a, m.a[4], b + at_b, m.b[4], cols, y + r * cols);
+      pair_row(f, a + at_a, m.a[4], b + at_b, m.b[4], cols, y + r * cols);
     }
   });
 }
@@ -106,6 +83,21 @@ void unary_bwd(Stream& s, Unary f, const real* x, const real* dy, int64_t count,
   });
 }
 
+void rescale(Stream& s, Unary f, real epsilon, const real* x, const real* dy, int64_t half,
+             real* dx) {
+  with(f, [&](auto fixed) {
+    parallel_ranges(s, half, elements_per_thread, [&](int64_t begin, int64_t end) {
+      each_vec(end - begin, [&](int64_t i, auto n) {
+        const int64_t at = begin + i, reference = half + at;
+        const Vec slope = rescale_slope<decltype(fixed)::value>(
+            load(x + at, n), load(x + reference, n), splat(epsilon));
+        store(dx + at, load(dy + at, n) * slope, n);
+        store(dx + reference, load(dy + reference, n) * slope, n);
+      });
+    });
+  });
+}
+
 void affine(Stream& s, const real* x, real factor, real shift, int64_t count, real* y) {
   parallel_ranges(s, count, elements_per_thread, [&](int64_t begin, int64_t end) {
     each_vec(end - begin, [&](int64_t i, auto n) {
@@ -115,22 +107,12 @@ void affine(Stream& s, const real* x, real factor, real shift, int64_t count, re
 }
 
 void binary(Stream& s, Binary f, const real* a, const real* b, const Broadcast& space, real* y) {
-  for (int64_t size : space.size)
-    if (size == 0) return;
-  switch (f) {
-    case Binary::add:
-      return binary_of<Binary::add>(s, a, b, space, y);
-    case Binary::sub:
-      return binary_of<Binary::sub>(s, a, b, space, y);
-    case Binary::mul:
-      return binary_of<Binary::mul>(s, a, b, space, y);
-    case Binary::first:
-      return binary_of<Binary::first>(s, a, b, space, y);
-    case Binary::div:
-      return binary_of<Binary::div>(s, a, b, space, y);
-    case Binary::safe_div:
-      return binary_of<Binary::safe_div>(s, a, b, space, y);
-  }
+  with(f, [&](auto function) { pairs(s, function, a, b, space, y); });
+}
+
+void divide(Stream& s, Division how, real epsilon, const real* a, const real* b,
+            const Broadcast& space, real* y) {
+  with(how, epsilon, [&](auto quotient) { pairs(s, quotient, a, b, space, y); });
 }
 
 void accumulate(Stream& s, const real* x, const real* weight, const int32_t* slot, int64_t rows,

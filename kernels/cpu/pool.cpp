@@ -1,5 +1,5 @@
 // Pooling. Lanes are channels; rows of results go to threads (samples and vectors of channels for
-// the gradient of a maximum, which adds up window by window). Every element of a window is read
+// the gradients of a maximum, which add up window by window). Every element of a window is read
 // from L1 or L2 when its neighbours' windows come to it; bound by those reads.
 #include "kernels/pool.h"
 
@@ -68,6 +68,54 @@ void slopes_of_lanes(const PoolSize& z, const real* image, const real* cotangent
     }
 }
 
+// The same for Rescale: `image` and `reference` are a pair, `near` elements get the gradient.
+template <class N>
+void rescaled_lanes(const PoolSize& z, Vec epsilon, const real* image, const real* reference,
+                    const real* cotangents, int64_t c, N n, real* slopes) {
+  const auto difference = [&](int64_t at) { return load(image + at, n) - load(reference + at, n); };
+  const auto near = [&](Vec d) { return (d < epsilon) & (d > -epsilon); };
+  for (int64_t i = 0; i < z.height * z.width; ++i) store(slopes + i * z.channels + c, Vec{}, n);
+  for (int64_t h = 0; h < z.out_height; ++h)
+    for (int64_t w = 0; w < z.out_width; ++w) {
+      const Span down = window_span(z, h, z.height), across = window_span(z, w, z.width);
+      const Best y = best_of(z, down, across, image, c, n);
+      const Best y0 = best_of(z, down, across, reference, c, n);
+      const Bits higher = (y.value > y0.value) | (y.value != y.value);
+      const Vec top = higher ? y.value : y0.value;
+      const Vec d = load(cotangents + (h * z.out_width + w) * z.channels, n);
+      int64_t place = 0;
+      for (int64_t i = down.begin; i < down.end; ++i)
+        for (int64_t j = across.begin; j < across.end; ++j) {
+          const int64_t at = (i * z.width + j) * z.channels + c;
+          const Bits here = Bits{} + lane_int(++place), close = near(difference(at));
+          const Vec won = close ? splat(1) : top - y0.value, lost = close ? Vec{} : y.value - top;
+          const Vec share = (y.place == here ? won : Vec{}) + (y0.place == here ? lost : Vec{});
+          store(slopes + at, load(slopes + at, n) + share * d, n);
+        }
+    }
+  for (int64_t i = 0; i < z.height * z.width; ++i) {
+    const int64_t at = i * z.channels + c;
+    const Vec d = difference(at), sum = load(slopes + at, n);
+    store(slopes + at, near(d) ? sum : sum / d, n);
+  }
+}
+
+// f(sample, channel, lanes) for every sample's vectors of channels.
+template <class F>
+void each_lanes(const Stream& s, const PoolSize& z, F&& f) {
+  const int64_t vecs = (z.channels + lanes - 1) / lanes;
+  parallel_ranges(s, z.batch * vecs, row_grain(z.height * z.width * lanes),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t item = begin; item < end; ++item) {
+                      const int64_t b = item / vecs, c = item % vecs * lanes;
+                      if (z.channels - c < lanes)
+                        f(b, c, z.channels - c);
+                      else
+                        f(b, c, std::integral_constant<int64_t, lanes>());
+                    }
+                  });
+}
+
 }  // namespace
 
 void max_pool(Stream& s, const real* x, const PoolSize& z, real* y) {
@@ -81,22 +129,22 @@ void max_pool(Stream& s, const real* x, const PoolSize& z, real* y) {
 }
 
 void max_pool_bwd(Stream& s, const real* x, const real* dy, const PoolSize& z, real* dx) {
-  const int64_t sample = z.height * z.width * z.channels, windows = z.out_height * z.out_width;
-  const int64_t vecs = (z.channels + lanes - 1) / lanes;
-  parallel_ranges(
-      s, z.batch * vecs, row_grain(z.height * z.width * lanes), [&](int64_t begin, int64_t end) {
-        for (int64_t item = begin; item < end; ++item) {
-          const int64_t b = item / vecs, c = item % vecs * lanes;
-          const real *image = x + b * sample, *cotangents = dy + b * windows * z.channels + c;
-          real* slopes = dx + b * sample;
-          const int64_t left = z.channels - c;
-          if (left < lanes)
-            slopes_of_lanes(z, image, cotangents, c, left, slopes);
-          else
-            slopes_of_lanes(z, image, cotangents, c, std::integral_constant<int64_t, lanes>(),
-                            slopes);
-        }
-      });
+  const int64_t sample = z.height * z.width * z.channels;
+  const int64_t windows = z.out_height * z.out_width * z.channels;
+  each_lanes(s, z, [&](int64_t b, int64_t c, auto n) {
+    slopes_of_lanes(z, x + b * sample, dy + b * windows + c, c, n, dx + b * sample);
+  });
+}
+
+void max_pool_rescale(Stream& s, real epsilon, const real* x, const real* dy, const PoolSize& z,
+                      real* dx) {
+  const int64_t sample = z.height * z.width * z.channels, half = z.batch / 2;
+  const int64_t windows = z.out_height * z.out_width * z.channels;
+  each_lanes(s, z, [&](int64_t b, int64_t c, auto n) {
+    const real* image = x + (b < half ? b : b - half) * sample;
+    rescaled_lanes(z, splat(epsilon), image, image + half * sample, dy + b * windows + c, c, n,
+                   dx + b * sample);
+  });
 }
 
 void average_pool(Stream& s, const real* x, const PoolSize& z, bool count_padding, real* y) {

@@ -109,13 +109,11 @@ inline k::Normal<Vec> normal(Vec x) {
 
 template <>
 struct whence::k::Math<whence::cpu::Vec> {
-  static whence::cpu::Vec safe_div(whence::cpu::Vec a, whence::cpu::Vec b) {
-    using whence::cpu::Vec;
-    const Vec e = whence::cpu::splat(whence::real(relevance_stabiliser)), zero{};
-    const Vec shifted = (b < e ? e : b) + (b < e ? b : e);
-    return b == zero ? zero : a / (shifted == zero ? e : shifted);
-  }
   using Vec = cpu::Vec;
+  template <class Mask>
+  static Vec where(Mask condition, Vec a, Vec b) {
+    return condition ? a : b;
+  }
   static Vec constant(double c) { return cpu::splat(real(c)); }
   static Vec exp(Vec x) { return cpu::exp(x); }
   static Vec tanh(Vec x) { return cpu::tanh(x); }

@@ -2,8 +2,8 @@
 //
 // A block of 256 threads owns 1,024 adjacent results; thread t computes those at t, t + 256, t +
 // 512 and t + 768, so that a warp's accesses are adjacent, whatever the alignment, and four loads
-// are under way before the first store. Bytes per element: 8 (unary, affine), 12 (unary_bwd, binary
-// without broadcast); bound by memory.
+// are under way before the first store. A thread of rescale owns a pair. Bytes per element: 8
+// (unary, affine), 12 (unary_bwd, rescale, binary without broadcast); bound by memory.
 #include "kernels/axes.h"
 #include "kernels/cuda/gpu.cuh"
 #include "kernels/elementwise.h"
@@ -47,19 +47,31 @@ struct Affine {  // factor x[i] + shift
   __device__ real operator()(int64_t i) const { return std::fma(x[i], factor, shift); }
 };
 
+// Elements i and half + i, which is the reference, have one slope.
+template <Unary f>
+__global__ void __launch_bounds__(threads)
+    rescale_kernel(real epsilon, const real* x, const real* dy, int64_t half, real* dx) {
+  const int64_t i = int64_t(blockIdx.x) * threads + threadIdx.x;
+  if (i >= half) return;
+  const real d = dy[i], d_reference = dy[half + i];
+  const real slope = rescale_slope<f>(x[i], x[half + i], epsilon);
+  dx[i] = d * slope;
+  dx[half + i] = d_reference * slope;
+}
+
 // f(a, b) where both operands step evenly through memory; a step of 0 broadcasts.
-template <Binary f>
+template <class F>
 struct Row {
+  F f;
   const real *a, *b;
   int64_t step_a, step_b;
-  __device__ real operator()(int64_t i) const {
-    return binary_value<f>(a[i * step_a], b[i * step_b]);
-  }
+  __device__ real operator()(int64_t i) const { return f(a[i * step_a], b[i * step_b]); }
 };
 // f(a, b) over several axes: those before `first` are 1. An element's place is found by divisions,
 // which are 32-bit ones where its number is small.
-template <Binary f>
+template <class F>
 struct Cells {
+  F f;
   const real *a, *b;
   Broadcast space;
   int first;
@@ -71,40 +83,20 @@ struct Cells {
       at_b += here * space.b[axis];
       i = above;
     }
-    return binary_value<f>(a[at_a + i * space.a[first]], b[at_b + i * space.b[first]]);
+    return f(a[at_a + i * space.a[first]], b[at_b + i * space.b[first]]);
   }
 };
 
-template <Binary f>
-void binary_of(gpu::Stream& s, const real* a, const real* b, const Broadcast& space, real* y) {
+template <class F>
+void pairs(gpu::Stream& s, const char* name, F f, const real* a, const real* b,
+           const Broadcast& space, real* y) {
   const Broadcast m = merged(space);
   int64_t count = 1;
   for (int64_t size : m.size) count *= size;
   int first = 0;
   while (first < 4 && m.size[size_t(first)] == 1) ++first;
-  if (first == 4) return each(s, "binary", Row<f>{a, b, m.a[4], m.b[4]}, count, y);
-  each(s, "binary", Cells<f>{a, b, m, first}, count, y);
-}
-
-// Calls g with f as a compile-time constant.
-template <class G>
-void with(Unary f, G&& g) {
-  switch (f) {
-    case Unary::identity:
-      return g(std::integral_constant<Unary, Unary::identity>());
-    case Unary::relu:
-      return g(std::integral_constant<Unary, Unary::relu>());
-    case Unary::gelu:
-      return g(std::integral_constant<Unary, Unary::gelu>());
-    case Unary::gelu_tanh:
-      return g(std::integral_constant<Unary, Unary::gelu_tanh>());
-    case Unary::gelu_quick:
-      return g(std::integral_constant<Unary, Unary::gelu_quick>());
-    case Unary::tanh:
-      return g(std::integral_constant<Unary, Unary::tanh>());
-    case Unary::relu6:
-      return g(std::integral_constant<Unary, Unary::relu6>());
-  }
+  if (first == 4) return each(s, name, Row<F>{f, a, b, m.a[4], m.b[4]}, count, y);
+  each(s, name, Cells<F>{f, a, b, m, first}, count, y);
 }
 
 // A thread owns a column of the state and goes down the rows; slots that repeat meet in order.
@@ -129,26 +121,27 @@ void unary_bwd(gpu::Stream& s, Unary f, const real* x, const real* dy, int64_t c
   });
 }
 
+void rescale(gpu::Stream& s, Unary f, real epsilon, const real* x, const real* dy, int64_t half,
+             real* dx) {
+  if (half <= 0) return;
+  with(f, [&](auto fixed) {
+    gpu::launch(s, {gpu::pieces<int64_t>(half, threads), threads, 0, "rescale"},
+                rescale_kernel<decltype(fixed)::value>, epsilon, x, dy, half, dx);
+  });
+}
+
 void affine(gpu::Stream& s, const real* x, real factor, real shift, int64_t count, real* y) {
   each(s, "affine", Affine{x, factor, shift}, count, y);
 }
 
 void binary(gpu::Stream& s, Binary f, const real* a, const real* b, const Broadcast& space,
             real* y) {
-  switch (f) {
-    case Binary::add:
-      return binary_of<Binary::add>(s, a, b, space, y);
-    case Binary::sub:
-      return binary_of<Binary::sub>(s, a, b, space, y);
-    case Binary::mul:
-      return binary_of<Binary::mul>(s, a, b, space, y);
-    case Binary::first:
-      return binary_of<Binary::first>(s, a, b, space, y);
-    case Binary::div:
-      return binary_of<Binary::div>(s, a, b, space, y);
-    case Binary::safe_div:
-      return binary_of<Binary::safe_div>(s, a, b, space, y);
-  }
+  with(f, [&](auto function) { pairs(s, "binary", function, a, b, space, y); });
+}
+
+void divide(gpu::Stream& s, Division how, real epsilon, const real* a, const real* b,
+            const Broadcast& space, real* y) {
+  with(how, epsilon, [&](auto quotient) { pairs(s, "divide", quotient, a, b, space, y); });
 }
 
 void accumulate(gpu::Stream& s, const real* x, const real* weight, const int32_t* slot,

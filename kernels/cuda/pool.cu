@@ -23,19 +23,25 @@ __device__ Cell cell(int64_t i, int64_t height, int64_t width, int64_t channels)
 }
 __device__ int64_t element() { return int64_t(blockIdx.x) * threads + threadIdx.x; }
 
+// The largest element of a window so far; a later one must be larger, or NaN.
 struct Best {
-  real value;
-  int64_t place;  // in the image [height][width]
+  real value = -std::numeric_limits<real>::infinity();
+  int64_t place = -1;  // in the image [height][width]
+  __device__ void meet(real v, int64_t at) {
+    if (v > value || v != v) {
+      value = v;
+      place = at;
+    }
+  }
 };
 
-// The first maximum of a window, NaN wins. `image` is the channel's element of the first pixel.
+// `image` is the channel's element of the first pixel.
 __device__ Best best_of(const PoolSize& z, Span down, Span across, const real* image) {
-  Best best{-std::numeric_limits<real>::infinity(), -1};
+  Best best;
   for (int64_t y = down.begin; y < down.end; ++y)
     for (int64_t x = across.begin; x < across.end; ++x) {
       const int64_t place = y * z.width + x;
-      const real v = image[place * z.channels];
-      if (v > best.value || v != v) best = {v, place};
+      best.meet(image[place * z.channels], place);
     }
   return best;
 }
@@ -64,6 +70,43 @@ __global__ void __launch_bounds__(threads)
         sum += dy[((at.b * z.out_height + h) * z.out_width + w) * z.channels + at.c];
     }
   dx[i] = sum;
+}
+
+// `half`: samples before the first reference.
+__global__ void __launch_bounds__(threads)
+    max_pool_rescale_kernel(real epsilon, const real* x, const real* dy, PoolSize z, int64_t half,
+                            int64_t count, real* dx) {
+  const int64_t i = element();
+  if (i >= count) return;
+  const Cell at = cell(i, z.height, z.width, z.channels);
+  const int64_t sample = z.height * z.width * z.channels;
+  const real* image = x + (at.b < half ? at.b : at.b - half) * sample + at.c;
+  const real* reference = image + half * sample;
+  const int64_t here = at.y * z.width + at.x;
+  const Span rows = windows_of(z, at.y, z.out_height), cols = windows_of(z, at.x, z.out_width);
+  const real d = image[here * z.channels] - reference[here * z.channels];
+  const bool near = d < epsilon && d > -epsilon;
+  real sum = 0;
+  for (int64_t h = rows.begin; h < rows.end; ++h)
+    for (int64_t w = cols.begin; w < cols.end; ++w) {
+      const Span down = window_span(z, h, z.height), across = window_span(z, w, z.width);
+      Best y, y0;
+      WHENCE_UNROLL(1)  // 60 registers; unrolled both ways 104
+      for (int64_t r = down.begin; r < down.end; ++r) {
+        WHENCE_UNROLL(1)
+        for (int64_t c = across.begin; c < across.end; ++c) {
+          const int64_t place = r * z.width + c;
+          y.meet(image[place * z.channels], place);
+          y0.meet(reference[place * z.channels], place);
+        }
+      }
+      const real top = gpu::larger(y.value, y0.value);
+      real share = 0;
+      if (y.place == here) share = near ? real(1) : top - y0.value;
+      if (y0.place == here && !near) share += y.value - top;
+      sum += share * dy[((at.b * z.out_height + h) * z.out_width + w) * z.channels + at.c];
+    }
+  dx[i] = near ? sum : sum / d;
 }
 
 __global__ void __launch_bounds__(threads)
@@ -111,6 +154,13 @@ void max_pool(gpu::Stream& s, const real* x, const PoolSize& size, real* y) {
 void max_pool_bwd(gpu::Stream& s, const real* x, const real* dy, const PoolSize& size, real* dx) {
   const int64_t count = inputs(size);
   gpu::launch(s, {blocks(count), threads}, max_pool_bwd_kernel, x, dy, size, count, dx);
+}
+
+void max_pool_rescale(gpu::Stream& s, real epsilon, const real* x, const real* dy,
+                      const PoolSize& size, real* dx) {
+  const int64_t count = inputs(size);
+  gpu::launch(s, {blocks(count), threads}, max_pool_rescale_kernel, epsilon, x, dy, size,
+              size.batch / 2, count, dx);
 }
 
 void average_pool(gpu::Stream& s, const real* x, const PoolSize& size, bool count_padding,

@@ -1,5 +1,7 @@
 #include "runtime/ops/attention.h"
 
+#include "runtime/ops/norm.h"
+
 namespace whence {
 namespace {
 
@@ -74,20 +76,35 @@ Value by_head(Value x, int64_t heads) {  // [B, N, H*D] -> [B, N, H, D]
 
 }  // namespace
 
+// context = P V and scores = Q K^T share their relevance between their factors: in Halves half of
+// each one's proportional part, in Taylor by twice the product. Between them lies the softmax of
+// scale * scores, which passes or is expanded.
 Values AttentionOp::relprop(const Emit& e, const Rule& rule, Value r) const {
-  if (!std::holds_alternative<rule::Halves>(rule)) return Op::relprop(e, rule, r);
+  const bool halves = std::holds_alternative<rule::Halves>(rule);
+  const auto* taylor = std::get_if<rule::Taylor>(&rule);
+  const auto* constant = std::get_if<rule::ConstantProbabilities>(&rule);
+  if (!halves && !taylor && !constant) return Op::relprop(e, rule, r);
   const Value q = by_head(e.in(0), heads), k = by_head(e.in(1), heads), v = by_head(e.in(2), heads);
-  const auto half = [](Value x, Value part) { return whence::scale(mul(x, part), real(0.5)); };
-  const auto part_of = [&](int i, Value x, Value part) {
-    return e.wants(i) ? reshape(half(x, part), e.in(i).shape()) : Value{};
+  const auto quotient = [&](Value a, Value b) {
+    if (taylor) return divide(a, whence::scale(b, 2), taylor->by);
+    return divide(a, b, constant ? constant->by : Stabiliser{Stabiliser::guarded, 1e-9});
   };
-  const Value share = by_head(safe_div(r, e.out()), heads);
-  const Value of_probs = half(e.out(1), einsum(share, v, "bqhd,bnhd->bhqn"));
+  const auto part = [&](Value x, Value back) {
+    return halves ? whence::scale(mul(x, back), real(0.5)) : mul(x, back);
+  };
+  const auto part_of = [&](int i, Value x, Value back) {
+    return e.wants(i) ? reshape(part(x, back), e.in(i).shape()) : Value{};
+  };
+  const Value share = by_head(quotient(r, e.out()), heads), probs = e.out(1);
   Values all(5);
-  all[3] = of_probs;
-  if (e.wants(2)) all[2] = part_of(2, v, einsum(e.out(1), share, "bhqn,bqhd->bnhd"));
+  if (e.wants(2)) all[2] = part_of(2, v, einsum(probs, share, "bhqn,bqhd->bnhd"));
+  if (constant) return all;
+  all[3] = part(probs, einsum(share, v, "bqhd,bnhd->bhqn"));
   if (!e.wants(0) && !e.wants(1)) return all;
-  const Value by_score = safe_div(of_probs, einsum(q, k, "bqhd,bnhd->bhqn"));
+  const Value scores = einsum(q, k, "bqhd,bnhd->bhqn");
+  Value of_scores = all[3];
+  if (taylor) of_scores = softmax_relevance(whence::scale(scores, scale), probs, of_scores);
+  const Value by_score = quotient(of_scores, scores);
   if (e.wants(0)) all[0] = part_of(0, q, einsum(by_score, k, "bhqn,bnhd->bqhd"));
   if (e.wants(1)) all[1] = part_of(1, k, einsum(by_score, q, "bhqn,bqhd->bnhd"));
   return all;

@@ -1,6 +1,7 @@
 #include "runtime/ops/conv.h"
 
 #include "kernels/elementwise.h"
+#include "runtime/ops/product_relevance.h"
 
 namespace whence {
 namespace {
@@ -105,6 +106,17 @@ Values Conv::vjp(const Emit& e, std::span<const Value> dy) const {
   return d;
 }
 
+Values Conv::relprop(const Emit& e, const Rule& rule, Value r) const {
+  const Product p = product_of(
+      e, [this](Value x, Value w, Value b) { return conv2d(x, w, b, window); },
+      [&](Value s, Value w) {
+        return emit<ConvGrad>({s, w}, window, e.in(0).shape());
+      });
+  Values all(e.wanted.size());
+  all[0] = product_relevance(e, p, rule, r);
+  return all;
+}
+
 std::vector<Type> ConvGrad::infer(std::span<const Type> in) const {
   const k::ConvSize z = conv_size(image, in[1].shape, window);
   if (in[0].shape != Shape{z.batch, z.out_height(), z.out_width(), z.outputs})
@@ -184,12 +196,35 @@ void BatchNorm::run(Stream& s, std::span<const View> in, std::span<const View> o
   });
 }
 
+// With n = (x - mean) / sqrt(variance + eps): dx = dy weight / sqrt(variance + eps), dweight = dy
+// n, dbias = dy, dmean = -dx, dvariance = -dy n weight / (2 (variance + eps)). All are those of
+// each row; the caller sums what belongs to a channel.
 Values BatchNorm::vjp(const Emit& e, std::span<const Value> dy) const {
-  for (int i = 1; i < 5; ++i)
-    if (e.wants(i))
-      fail(ErrorKind::unsupported, ErrorCode::unsupported,
-           "batch_norm is differentiated by its input alone, not by its parameters or statistics");
-  return {emit<BatchNormGrad>({dy[0], e.in(1), e.in(4)}, eps)};
+  const Value weight = e.in(1), mean = e.in(3), variance = e.in(4);
+  Values d(5);
+  if (e.wants(0) || e.wants(3)) d[0] = emit<BatchNormGrad>({dy[0], weight, variance}, eps);
+  if (e.wants(1) || e.wants(4)) {
+    const Value one = affine(weight, 0, 1), zero = scale(weight, 0);
+    d[1] = mul(dy[0], batch_norm(e.in(0), one, zero, mean, variance, eps));
+  }
+  if (e.wants(2)) d[2] = dy[0];
+  if (e.wants(3)) d[3] = scale(d[0], -1);
+  if (e.wants(4)) d[4] = mul(d[1], div(scale(weight, real(-0.5)), affine(variance, 1, eps)));
+  return d;
+}
+
+// Norm: x w (r / (x w)) with w the scale of each channel; the shift has no share. Epsilon: the
+// shift is part of the denominator.
+Values BatchNorm::relprop(const Emit& e, const Rule& rule, Value r) const {
+  const auto* norm = std::get_if<rule::Norm>(&rule);
+  if (!norm) {
+    const Values parts = Op::relprop(e, rule, r);
+    if (const auto* epsilon = std::get_if<rule::Epsilon>(&rule); epsilon && e.absorbed)
+      *e.absorbed = sub(mul(e.out(), divide(r, e.out(), epsilon->by)), parts[0]);
+    return parts;
+  }
+  const Value scaled = emit<BatchNormGrad>({e.in(0), e.in(1), e.in(4)}, eps);
+  return {mul(scaled, divide(r, scaled, norm->by))};
 }
 
 void BatchNormGrad::run(Stream& s, std::span<const View> in, std::span<const View> out) const {

@@ -17,6 +17,7 @@ struct Conv final : Op {
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
+  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
   Window window;
 };
 
@@ -65,6 +66,7 @@ struct BatchNorm final : Op {
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
+  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
   int may_overwrite() const override { return 0; }
   real eps;
 };

@@ -8,7 +8,8 @@ namespace {
 
 constexpr const char* unary_names[] = {"identity",   "relu", "gelu", "gelu_tanh",
                                        "gelu_quick", "tanh", "relu6"};
-constexpr const char* binary_names[] = {"add", "sub", "mul", "first", "div", "safe_div"};
+constexpr const char* division_names[] = {"guarded", "away", "shifted"};
+constexpr const char* binary_names[] = {"add", "sub", "mul", "first", "div"};
 
 RowFlow all_by_row(const Shape& s, unsigned inputs, unsigned zero) {
   if (!has_rows(s)) return {};
@@ -29,6 +30,28 @@ struct UnaryGrad final : Op {
   }
   int may_overwrite() const override { return 1; }
   k::Unary f;
+};
+
+// Inputs x, dy of a batch whose second half are the references of its first.
+struct UnaryRescale final : Op {
+  UnaryRescale(k::Unary function, double e) : f(function), epsilon(e) {}
+  std::string_view kind() const override { return "unary_rescale"; }
+  std::string detail() const override { return unary_names[int(f)]; }
+  std::vector<Type> infer(std::span<const Type> in) const override {
+    expect_pairs(kind(), in[0]);
+    return {in[1]};
+  }
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
+    on(s, [&](auto& q) {
+      k::rescale(q, f, real(epsilon), in[0].in(), in[1].in(), in[0].count() / 2, out[0].out());
+    });
+  }
+  RowFlow row_flow(std::span<const Type> in) const override {
+    return all_by_row(in[0].shape, 3, 2);
+  }
+  int may_overwrite() const override { return 1; }
+  k::Unary f;
+  double epsilon;
 };
 
 struct Affine final : Op {
@@ -82,19 +105,22 @@ Values UnaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
   return {emit<UnaryGrad>({of_result ? e.out() : e.in(0), dy[0]}, f)};
 }
 
+Values UnaryOp::relprop(const Emit& e, const Rule& rule, Value r) const {
+  const bool rectifier = f == k::Unary::relu || f == k::Unary::relu6;
+  if (std::holds_alternative<rule::Guided>(rule) && rectifier) return {relu(vjp(e, {&r, 1})[0])};
+  if (std::holds_alternative<rule::Deconvolution>(rule) && rectifier) return {relu(r)};
+  if (const auto* rescale = std::get_if<rule::Rescale>(&rule))
+    return {emit<UnaryRescale>({e.in(0), r}, f, rescale->epsilon)};
+  return Op::relprop(e, rule, r);
+}
+
 // Every function here maps 0 to 0, so a zero row stays zero.
 RowFlow UnaryOp::row_flow(std::span<const Type> in) const { return all_by_row(in[0].shape, 1, 1); }
 
-std::string_view BinaryOp::kind() const { return binary_names[int(f)]; }
+namespace {
 
-std::vector<Type> BinaryOp::infer(std::span<const Type> in) const {
-  expect_real(kind(), in);
-  return {Type{broadcast_shape(kind(), in[0].shape, in[1].shape)}};
-}
-
-void BinaryOp::run(Stream& s, std::span<const View> in, std::span<const View> out) const {
+k::Broadcast broadcast(std::span<const View> in, const Shape& y) {
   k::Broadcast space;
-  const Shape& y = out[0].shape();
   const auto steps = [](const Shape& x, std::array<int64_t, 5>& step) {
     int64_t stride = 1;
     for (int i = 1; i <= x.rank(); ++i) {
@@ -105,13 +131,69 @@ void BinaryOp::run(Stream& s, std::span<const View> in, std::span<const View> ou
   for (int i = 1; i <= y.rank(); ++i) space.size[size_t(5 - i)] = y[-i];
   steps(in[0].shape(), space.a);
   steps(in[1].shape(), space.b);
+  return space;
+}
+
+// Which rows of a pair's result need which rows of the operands.
+RowFlow pair_flow(std::span<const Type> in) {
+  const Shape y = broadcast_shape("", in[0].shape, in[1].shape);
+  if (!has_rows(y)) return {};
+  RowFlow flow{RowFlow::by_row, 0, 0, false, 1, 0};
+  for (unsigned i = 0; i < 2; ++i) {
+    const Shape& x = in[i].shape;
+    const int axis = 1 - (y.rank() - x.rank());  // of x, where y has its rows
+    if (axis == 1 && x[1] == y[1]) flow.rows |= 1u << i;
+    if (axis == 0 && x[0] != 1)
+      return {};  // rows that lie on another axis cannot be cut along with y's
+  }
+  return flow.rows ? flow : RowFlow{};
+}
+
+struct Divide final : Op {
+  explicit Divide(Stabiliser s) : by(s) {}
+  std::string_view kind() const override { return "divide"; }
+  std::string detail() const override {
+    return fmt::format("{} {}", division_names[by.kind], by.epsilon);
+  }
+  std::vector<Type> infer(std::span<const Type> in) const override {
+    expect_real(kind(), in);
+    return {Type{broadcast_shape(kind(), in[0].shape, in[1].shape)}};
+  }
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
+    const k::Broadcast space = broadcast(in, out[0].shape());
+    on(s, [&](auto& q) {
+      k::divide(q, k::Division(by.kind), real(by.epsilon), in[0].in(), in[1].in(), space,
+                out[0].out());
+    });
+  }
+  RowFlow row_flow(std::span<const Type> in) const override {
+    RowFlow flow = pair_flow(in);
+    flow.any_zero = true;
+    flow.zero = by.kind == Stabiliser::guarded ? flow.rows : flow.rows & 1;
+    return flow;
+  }
+  int may_overwrite() const override { return 0; }
+  Stabiliser by;
+};
+static_assert(int(k::Division::guarded) == Stabiliser::guarded &&
+              int(k::Division::away) == Stabiliser::away &&
+              int(k::Division::shifted) == Stabiliser::shifted);
+
+}  // namespace
+
+std::string_view BinaryOp::kind() const { return binary_names[int(f)]; }
+
+std::vector<Type> BinaryOp::infer(std::span<const Type> in) const {
+  expect_real(kind(), in);
+  return {Type{broadcast_shape(kind(), in[0].shape, in[1].shape)}};
+}
+
+void BinaryOp::run(Stream& s, std::span<const View> in, std::span<const View> out) const {
+  const k::Broadcast space = broadcast(in, out[0].shape());
   on(s, [&](auto& q) { k::binary(q, f, in[0].in(), in[1].in(), space, out[0].out()); });
 }
 
 Values BinaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
-  if (f == k::Binary::safe_div)
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "safe_div: relevance is not differentiated");
   if (f == k::Binary::div) {  // d(a/b) = da/b - (a/b) db/b
     const Value da = div(dy[0], e.in(1));
     return {da, e.wants(1) ? scale(mul(da, e.out()), -1) : Value{}};
@@ -138,12 +220,13 @@ Value total(Value x) {
 
 }  // namespace
 
-// part_i = x_i * (r // y), scaled by (|t_i| // (|t_0| + |t_1|) t) // t_i with t_i the sample's
+// part_i = x_i * (r / y), scaled by (|t_i| / (|t_0| + |t_1|) t) / t_i with t_i the sample's
 // total of part_i and t that of r.
 Values BinaryOp::relprop(const Emit& e, const Rule& rule, Value r) const {
   if (!std::holds_alternative<rule::ByMass>(rule) || f != k::Binary::add)
     return Op::relprop(e, rule, r);
-  const Value share = safe_div(r, e.out());
+  constexpr Stabiliser by{Stabiliser::guarded, 1e-9};
+  const Value share = divide(r, e.out(), by);
   const Value parts[] = {mul(e.in(0), share), mul(e.in(1), share)};
   const Value totals[] = {total(parts[0]), total(parts[1])};
   const Value mass[] = {magnitude(totals[0]), magnitude(totals[1])};
@@ -151,26 +234,16 @@ Values BinaryOp::relprop(const Emit& e, const Rule& rule, Value r) const {
   Values all(2);
   for (size_t i = 0; i < 2; ++i)
     if (e.wanted[i])
-      all[i] = mul(parts[i], safe_div(mul(safe_div(mass[i], both), whole), totals[i]));
+      all[i] = mul(parts[i], divide(mul(divide(mass[i], both, by), whole), totals[i], by));
   return all;
 }
 
+// A product is zero where one factor is; a sum of two rowed operands where both are.
 RowFlow BinaryOp::row_flow(std::span<const Type> in) const {
-  const Shape y = broadcast_shape(kind(), in[0].shape, in[1].shape);
-  if (!has_rows(y)) return {};
-  RowFlow flow{RowFlow::by_row, 0, 0, f == k::Binary::mul, 1, 0};
-  for (unsigned i = 0; i < 2; ++i) {
-    const Shape& x = in[i].shape;
-    const int axis = 1 - (y.rank() - x.rank());  // of x, where y has its rows
-    if (axis == 1 && x[1] == y[1]) flow.rows |= 1u << i;
-    if (axis == 0 && x[0] != 1)
-      return {};  // rows that lie on another axis cannot be cut along with y's
-  }
-  if (f == k::Binary::div) flow.zero = 0;  // 0/0
-  if (f == k::Binary::safe_div) flow.any_zero = true, flow.zero = flow.rows & 1;
-  // A product is zero where one factor is; a sum of two rowed operands where both are.
-  if (f == k::Binary::mul || flow.rows == 3) flow.zero = flow.rows;
-  return flow.rows ? flow : RowFlow{};
+  RowFlow flow = pair_flow(in);
+  flow.any_zero = f == k::Binary::mul;
+  if (f == k::Binary::mul || (flow.rows == 3 && f != k::Binary::div)) flow.zero = flow.rows;
+  return flow;
 }
 
 Value relu(Value x) { return emit<UnaryOp>({x}, k::Unary::relu); }
@@ -184,6 +257,7 @@ Value add(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::add); }
 Value sub(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::sub); }
 Value mul(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::mul); }
 Value div(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::div); }
-Value safe_div(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::safe_div); }
+Value divide(Value a, Value b, Stabiliser by) { return emit<Divide>({a, b}, by); }
+Value where_positive(Value x, Value y) { return emit<UnaryGrad>({x, y}, k::Unary::relu); }
 
 }  // namespace whence

@@ -1,5 +1,7 @@
 #include "runtime/ops/linear.h"
 
+#include "runtime/ops/product_relevance.h"
+
 namespace whence {
 namespace {
 
@@ -39,62 +41,15 @@ Values Linear::vjp(const Emit& e, std::span<const Value> dy) const {
   return d;
 }
 
-namespace {
-
-Value positive(Value x) { return relu(x); }
-Value negative(Value x) { return scale(relu(scale(x, -1)), -1); }  // min(x, 0)
-
-// One part of the alpha-beta rule. `x` times the shares of r in products that have one sign: x_p
-// with w_p and x_n with w_n.
-Value signed_share(const Values& x, const Values& w, Value r, bool joint) {
-  const Value first = linear(x[0], w[0]), second = linear(x[1], w[1]);
-  const auto back = [&](size_t i, Value share) {
-    return mul(x[i], emit<LinearGrad>({share, w[i]}));
-  };
-  if (joint) {
-    const Value share = safe_div(r, add(first, second));
-    return add(back(0, share), back(1, share));
-  }
-  return add(back(0, safe_div(r, first)), back(1, safe_div(r, second)));
-}
-
-// x (share W) - low (share W+) - high (share W-), share = r / (x W - low W+ - high W- + 1e-9)
-Value box_share(Value x, Value w, Value r) {
-  const Value wp = positive(w), wn = negative(w);
-  Shape ones = x.shape();
-  for (int i = 1; i < ones.rank(); ++i) ones[i] = 1;
-  const Value high = reshape(largest(x), ones);
-  const Value low = scale(reshape(largest(scale(x, -1)), ones), -1);
-  const auto corner = [&](Value bound, Value weight) { return mul(bound, sum(weight, {1})); };
-  const Value z = sub(sub(linear(x, w), corner(low, wp)), corner(high, wn));
-  const Value share = div(r, affine(z, 1, real(k::relevance_stabiliser)));
-  const auto back = [&](Value weight) { return emit<LinearGrad>({share, weight}); };
-  return sub(sub(mul(x, back(w)), mul(low, back(wp))), mul(high, back(wn)));
-}
-
-}  // namespace
-
 Values Linear::relprop(const Emit& e, const Rule& rule, Value r) const {
-  if (std::holds_alternative<rule::ZBox>(rule)) {
-    Values all(e.wanted.size());
-    all[0] = box_share(e.in(0), e.in(1), r);
-    return all;
-  }
-  const auto* ab = std::get_if<rule::AlphaBeta>(&rule);
-  if (!ab) return Op::relprop(e, rule, r);
-  const Values x{positive(e.in(0)), negative(e.in(0))};
-  const Value wp = positive(e.in(1)), wn = negative(e.in(1));
-  Value result;
-  if (ab->alpha != 0) {
-    result = signed_share(x, {wp, wn}, r, ab->joint);
-    if (ab->alpha != 1) result = scale(result, real(ab->alpha));
-  }
-  if (ab->beta != 0) {
-    const Value against = scale(signed_share(x, {wn, wp}, r, ab->joint), real(-ab->beta));
-    result = result ? add(result, against) : against;
-  }
   Values all(e.wanted.size());
-  all[0] = result ? result : scale(e.in(0), 0);
+  all[0] = product_relevance(e,
+                             product_of(
+                                 e, [](Value x, Value w, Value b) { return linear(x, w, b); },
+                                 [](Value s, Value w) {
+                                   return emit<LinearGrad>({s, w});
+                                 }),
+                             rule, r);
   return all;
 }
 

@@ -1,4 +1,6 @@
 // Layer norm, softmax, log-softmax and what is built from them.
+#include "runtime/ops/norm.h"
+
 #include "kernels/elementwise.h"
 #include "kernels/rows.h"
 #include "runtime/ops/op_common.h"
@@ -70,6 +72,22 @@ struct LayerNorm final : Op {
     }
     return d;
   }
+  // Epsilon: y = g (x - mean) / s + bias with the deviation s constant, so that R_x = x J r' with
+  // r' = R / y and J r' = (g r' - mean(g r')) / s. The ordinary gradient has the deviation's part
+  // in addition, -(x - mean) / s^2 mean(r' g (x - mean) / s), where g (x - mean) / s is y - bias.
+  Values relprop(const Emit& e, const Rule& rule, Value r) const override {
+    const auto* epsilon = std::get_if<rule::Epsilon>(&rule);
+    if (!epsilon) return Op::relprop(e, rule, r);
+    const Value x = e.in(0), share = divide(r, e.out(), epsilon->by);
+    if (e.absorbed) *e.absorbed = mul(share, e.in(2));
+    const int axis = x.shape().rank() - 1;
+    const auto row_mean = [&](Value v) { return reshape(mean(v, {axis}), v.shape().with(-1, 1)); };
+    const Value centred = sub(x, row_mean(x));
+    const Value variance = affine(row_mean(mul(centred, centred)), 1, eps);
+    const Value slope = row_mean(mul(share, sub(e.out(), e.in(2))));
+    const Value back = emit<LayerNormGrad>({x, e.in(1), share}, eps);
+    return {mul(x, add(back, mul(centred, div(slope, variance))))};
+  }
   RowFlow row_flow(std::span<const Type> in) const override { return rowed(in[0].shape, 1, 0); }
   real eps;
 };
@@ -112,6 +130,10 @@ struct Softmax final : Op {
   Values vjp(const Emit& e, std::span<const Value> dy) const override {
     return {emit<SoftmaxGrad>({e.out(), dy[0]}, log)};
   }
+  Values relprop(const Emit& e, const Rule& rule, Value r) const override {
+    if (log || !std::holds_alternative<rule::Taylor>(rule)) return Op::relprop(e, rule, r);
+    return {softmax_relevance(e.in(0), e.out(), r)};
+  }
   RowFlow row_flow(std::span<const Type> in) const override { return rowed(in[0].shape, 1, 0); }
   int may_overwrite() const override { return 0; }
   bool log;
@@ -133,6 +155,12 @@ struct Largest final : Op {
 };
 
 }  // namespace
+
+Value softmax_relevance(Value x, Value y, Value r) {
+  const Shape& s = y.shape();
+  const Value whole = reshape(sum(r, {s.rank() - 1}), s.with(-1, 1));
+  return mul(x, sub(r, mul(y, whole)));
+}
 
 Value layer_norm(Value x, Value weight, Value bias, real epsilon) {
   return emit<LayerNorm>({x, weight, bias}, epsilon);

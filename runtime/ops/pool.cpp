@@ -1,7 +1,7 @@
 // Pooling over windows of channels-last images.
 #include "kernels/pool.h"
 
-#include "runtime/ops/op_common.h"
+#include "runtime/ops/elementwise.h"
 
 namespace whence {
 namespace {
@@ -53,6 +53,24 @@ struct MaxPoolGrad final : Op {
   PoolWindow window;
 };
 
+// The same of a batch whose second half are the references of its first.
+struct MaxPoolRescale final : Op {
+  MaxPoolRescale(PoolWindow w, double e) : window(w), epsilon(e) {}
+  std::string_view kind() const override { return "max_pool_rescale"; }
+  std::vector<Type> infer(std::span<const Type> in) const override {
+    expect_pairs(kind(), in[0]);
+    return {in[0]};
+  }
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
+    on(s, [&](auto& q) {
+      k::max_pool_rescale(q, real(epsilon), in[0].in(), in[1].in(),
+                          pool_size(in[0].shape(), window), out[0].out());
+    });
+  }
+  PoolWindow window;
+  double epsilon;
+};
+
 struct MaxPool final : Pool {
   using Pool::Pool;
   std::string_view kind() const override { return "max_pool"; }
@@ -64,6 +82,12 @@ struct MaxPool final : Pool {
   Values vjp(const Emit& e, std::span<const Value> dy) const override {
     return {emit<MaxPoolGrad>({e.in(0), dy[0]}, window)};
   }
+  Values relprop(const Emit& e, const Rule& rule, Value r) const override {
+    if (const auto* rescale = std::get_if<rule::Rescale>(&rule))
+      return {emit<MaxPoolRescale>({e.in(0), r}, window, rescale->epsilon)};
+    return Op::relprop(e, rule, r);
+  }
+  bool rearranges() const override { return true; }  // the winner takes all
 };
 
 // Input dy; the result has shape `image`.

@@ -220,6 +220,14 @@ void UnitRow::run(Stream& s, std::span<const View>, std::span<const View> out) c
   });
 }
 
+void Constant::run(Stream& s, std::span<const View>, std::span<const View> out) const {
+  const int64_t step = int64_t(values.size());
+  on(s, [&](auto& q) {
+    for (int64_t i = 0; i < step; ++i)
+      k::fill(q, values[size_t(i)], out[0].count() / step, step, out[0].out() + i);
+  });
+}
+
 Value reshape(Value x, Shape shape) {
   if (x && x.shape() == shape) return x;
   return emit<Reshape>({x}, shape);
@@ -248,6 +256,13 @@ Value mean(Value x, const std::vector<int>& axes) { return reduce(x, axes, true)
 Value unit_row(Graph& graph, int64_t batch, int64_t size, int64_t index) {
   if (index < 0 || index >= size) fail_shape("unit_row: column {} of {}", index, size);
   return graph.add(std::make_shared<UnitRow>(batch, size, index), {});
+}
+Value constant(Graph& graph, Shape shape, const std::vector<double>& values) {
+  if (values.empty() || last(shape) % int64_t(values.size()) != 0)
+    fail_shape("constant: {} values do not repeat along the last axis of {}", values.size(),
+               to_string(shape));
+  return graph.add(
+      std::make_shared<Constant>(shape, std::vector<real>(values.begin(), values.end())), {});
 }
 Value patchify(Value image, int64_t patch) {
   const Shape& s = image.shape();

@@ -8,6 +8,7 @@ namespace whence {
 struct Slice final : Op {
   Slice(int axis_, int64_t begin_, int64_t end_) : axis(axis_), begin(begin_), end(end_) {}
   std::string_view kind() const override { return "slice"; }
+  bool rearranges() const override { return true; }
   std::string detail() const override { return fmt::format("axis={} {}..{}", axis, begin, end); }
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
@@ -41,6 +42,17 @@ struct UnitRow final : Op {
   std::vector<Type> infer(std::span<const Type>) const override { return {Type{{batch, size}}}; }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   int64_t batch, size, index;
+};
+
+// `values`, again and again along the last axis. No inputs.
+struct Constant final : Op {
+  Constant(Shape s, std::vector<real> v) : shape(s), values(std::move(v)) {}
+  std::string_view kind() const override { return "constant"; }
+  std::string detail() const override { return fmt::format("{}", fmt::join(values, ",")); }
+  std::vector<Type> infer(std::span<const Type>) const override { return {Type{shape}}; }
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
+  Shape shape;
+  std::vector<real> values;
 };
 
 }  // namespace whence

@@ -134,11 +134,7 @@ std::vector<OpCase> conv_cases() {
     const Shape width{s[-1]};
     cases.push_back(
         {fmt::format("batch_norm_of_{}_axes", s.rank()),
-         {{s},
-          {width, 1, 0, false},
-          {width, 1, 0, false},
-          {width, 1, 0, false},
-          {width, 0.2, 1, false}},
+         {{s}, {width}, {width}, {width}, {width, 0.2, 1}},
          [](const Values& v) { return batch_norm(v[0], v[1], v[2], v[3], v[4], real(1e-3)); },
          [](const Arrays& v) {
            return ref::batch_norm(v[0], v[1], v[2], v[3], v[4], double(real(1e-3)));

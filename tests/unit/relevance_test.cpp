@@ -2,9 +2,8 @@
 // numbers were computed in double with the papers' own code on these inputs.
 #include <gtest/gtest.h>
 
-#include <functional>
-
 #include "tests/unit/random_tensors.h"
+#include "tests/unit/relevance_of_op.h"
 #include "tests/unit/tiny_vit_relevance.h"
 #include "whence/error.h"
 #include "whence/plan.h"
@@ -13,45 +12,12 @@
 namespace whence {
 namespace {
 
-constexpr double bound = sizeof(real) == 8 ? 2e-9 : 1e-5;
-
-// Printed digits are good to 1e-9.
-void expect_values(std::span<const real> got, const std::vector<double>& want,
-                   const std::string& what) {
-  ASSERT_EQ(got.size(), want.size()) << what;
-  double largest = 0;
-  for (double x : want) largest = std::max(largest, std::abs(x));
-  for (size_t i = 0; i < want.size(); ++i)
-    EXPECT_LE(std::abs(double(got[i]) - want[i]), bound * largest + 1e-9)
-        << what << ": element " << i << " is " << got[i] << ", not " << want[i];
-}
-
-using Build = std::function<Value(const Values&)>;
-
-// The relevance of the first `wanted` inputs of one op.
-std::vector<Tensor> explain_op(const std::vector<Tensor>& x, size_t wanted, const Tensor& r,
-                               const RuleTable& rules, const Build& build) {
-  Graph g;
-  Values in;
-  for (size_t i = 0; i < x.size(); ++i) in.push_back(g.input("x" + std::to_string(i), x[i].type()));
-  const Value y = build(in), seed = g.input("seed", y.type(), Stage::seed);
-  const Values of = relevance(y, seed, Values(in.begin(), in.begin() + int64_t(wanted)), rules);
-  Plan plan(of);
-  for (size_t i = 0; i < x.size(); ++i) plan.set(in[i], x[i]);
-  plan.set(seed, r);
-  plan.forward();
-  plan.backward();
-  std::vector<Tensor> results;
-  for (Value v : of) results.push_back(plan.get(v));
-  return results;
-}
-
-RuleTable table(const std::string& kind, Rule rule) { return {"test", {{kind, "*", rule}}}; }
+constexpr double bound = relevance_bound;
 
 TEST(Relevance, division_keeps_the_published_order_of_operations) {
   Graph g;
   const Value a = g.input("a", Type{{2, 4}}), b = g.input("b", Type{{2, 4}});
-  const Value y = safe_div(a, b);
+  const Value y = divide(a, b, {Stabiliser::guarded, 1e-9});
   Plan plan({y});
   plan.set(a, Tensor::of({2, 4}, {1, 1, 3, real(1e-9), real(1e-9), real(1e-9), real(1e-9), 0}));
   plan.set(b, Tensor::of({2, 4}, {2, -2, 0, real(1e-9), real(-2e-9), real(-1e-9), real(5e-10), 0}));
@@ -68,7 +34,7 @@ TEST(Relevance, products_follow_alpha_and_beta) {
   const Tensor w = Tensor::of({2, 3}, {real(.5), -1, 2, 1, 1, real(-.5)});
   const Tensor r = Tensor::of({2, 2}, {1, real(.5), real(-.25), 2});
   const auto run = [&](const rule::AlphaBeta& rule) {
-    return explain_op({x, w}, 1, r, table("linear", rule),
+    return explain_op({x, w}, 1, r, one_rule("linear", rule),
                       [](const Values& in) { return linear(in[0], in[1]); })[0];
   };
   // The first output of the second row has no positive contribution: its relevance is lost,
@@ -87,7 +53,7 @@ TEST(Relevance, pixels_are_boxed_by_the_range_of_their_sample) {
   // Two pixels of three channels; the smallest input is -1, the largest 2.
   const Tensor x = Tensor::of({1, 2, 3}, {1, real(.5), 0, -1, 2, real(-.5)});
   const Tensor w = Tensor::of({1, 3}, {1, real(-.5), 2}), r = Tensor::of({1, 2, 1}, {1, real(.5)});
-  const auto one = explain_op({x, w}, 1, r, table("linear", rule::ZBox{}),
+  const auto one = explain_op({x, w}, 1, r, one_rule("linear", rule::ZBox{}),
                               [](const Values& in) { return linear(in[0], in[1]); })[0];
   expect_values(one.reals(), {.421052631, .157894737, .421052631, 0, 0, .5}, "z box");
 }
@@ -97,10 +63,10 @@ TEST(Relevance, sums_are_shared_in_proportion_or_by_mass_of_each_sample) {
   const Tensor a = Tensor::of({1, 4}, {1, -2, 3, real(.5)});
   const Tensor b = Tensor::of({1, 4}, {real(.5), 1, -1, real(.5)});
   const Tensor r = Tensor::of({1, 4}, {1, 2, -1, real(.5)});
-  const auto mass = explain_op({a, b}, 2, r, table("add", rule::ByMass{}), two);
+  const auto mass = explain_op({a, b}, 2, r, one_rule("add", rule::ByMass{}), two);
   expect_values(mass[0].reals(), {.384615384, 2.307692305, -.865384613, .144230769}, "by mass");
   expect_values(mass[1].reals(), {-.192307692, 1.153846154, -.288461538, -.144230769}, "by mass");
-  const auto plain = explain_op({a, b}, 2, r, table("add", rule::Proportional{}), two);
+  const auto plain = explain_op({a, b}, 2, r, one_rule("add", rule::Norm{}), two);
   expect_values(plain[0].reals(), {.666666666, 4.000000004, -1.499999999, .25}, "in proportion");
   expect_values(plain[1].reals(), {.333333333, -2.000000002, .5, .25}, "in proportion");
 
@@ -113,24 +79,23 @@ TEST(Relevance, sums_are_shared_in_proportion_or_by_mass_of_each_sample) {
     return both;
   };
   const auto batch =
-      explain_op({twice(a, 3), twice(b, -2)}, 2, twice(r, 5), table("add", rule::ByMass{}), two);
+      explain_op({twice(a, 3), twice(b, -2)}, 2, twice(r, 5), one_rule("add", rule::ByMass{}), two);
   for (size_t i = 0; i < 2; ++i) expect_same_bits(batch[i].slice(0, 1).clone(), mass[i]);
 }
 
 TEST(Relevance, readers_of_one_value_meet_in_a_clone_or_a_sum) {
   const Tensor x = Tensor::of({1, 3}, {1, -2, 0});
-  const Build build = [](const Values& in) {
+  const BuildOp build = [](const Values& in) {
     return concat({scale(in[0], 1), scale(in[0], 1)}, 1);
   };
   const Tensor r =
       Tensor::of({1, 6}, {real(.3), real(.1), real(.7), real(.2), real(-.4), real(.5)});
   const auto run = [&](Rule fanout) {
-    return explain_op({x}, 1, r,
-                      {"test",
-                       {{"affine", "*", rule::Pass{}},
-                        {"concat", "*", rule::Proportional{}},
-                        {"fanout", "*", fanout}}},
-                      build)[0];
+    return explain_op(
+        {x}, 1, r,
+        {"test",
+         {{"affine", "*", rule::Pass{}}, {"concat", "*", rule::Norm{}}, {"fanout", "*", fanout}}},
+        build)[0];
   };
   expect_values(run(rule::Clone{}).reals(), {.5, -.3, 0}, "clone");
   expect_values(run(rule::Sum{}).reals(), {.5, -.3, 0}, "sum");  // concat drops it where x is 0
@@ -143,7 +108,7 @@ TEST(Relevance, attention_gives_halves_to_probabilities_and_values) {
   const Value v = g.input("v", Type{{1, 2, 2}}), seed = g.input("r", Type{{1, 2, 2}}, Stage::seed);
   const Attention a = attention(q, k, v, 1, 1);
   const Values of =
-      relevance(a.context, seed, {a.probs, v, q, k}, table("attention", rule::Halves{}));
+      relevance(a.context, seed, {a.probs, v, q, k}, one_rule("attention", rule::Halves{}));
   Plan plan({a.probs, of[0], of[1], of[2], of[3]});
   const double l[] = {std::log(.7), std::log(.3), std::log(.4), std::log(.6)};
   plan.set(q, Tensor::of({1, 2, 2}, {real(l[0]), real(l[1]), real(l[2]), real(l[3])}));
@@ -305,7 +270,7 @@ TEST(Relevance, says_which_op_has_no_rule) {
   expect({"mine", {{"relu", "*", rule::Pass{}}}},
          "the relevance rules 'mine' have none for gelu 'hidden'");
   expect({"mine", {{"gelu", "hidden", rule::Halves{}}}},
-         "gelu 'hidden' does not know the relevance rule Halves");
+         "gelu 'hidden' does not know the rule Halves");
   EXPECT_THROW(relevance(y, seed, {g.input("other", Type{{2, 3}})}, chefer_stable()), Error);
 }
 
