@@ -10,6 +10,7 @@ ExitCode run_explain(const Options& options);
 ExitCode run_predict(const Options& options);
 ExitCode run_methods(const Options& options);
 ExitCode run_inspect(const Options& options);
+ExitCode run_audit(const Options& options);
 ExitCode run_demo(const Options& options);
 
 }  // namespace whence::cli

@@ -42,13 +42,17 @@ class ExplainJob {
 };
 
 ExplainJob::ExplainJob(const Options& options) : options_(options) {
-  std::vector<MethodChoice> methods = choose_methods(options.methods, options.parameters);
+  std::vector<MethodChoice> methods =
+      choose_methods(options.methods, options.parameters, options.layer);
   if (!options.draws.empty() &&
       std::none_of(methods.begin(), methods.end(),
                    [](const MethodChoice& method) { return method.is_random(); }))
     quit(ExitCode::usage, "--draws {}: nothing is drawn by these methods and options",
          path_text(options.draws));
   model_ = open_model(options);
+  for (MethodChoice& method : methods)
+    if (const auto it = method.given.find("models"); it != method.given.end())
+      method.models = open_models(it->second, options);
   facts_ = job_facts(*model_, options, std::move(methods),
                      read_targets(options.targets, model_->labels));
   if (!options.draws.empty())

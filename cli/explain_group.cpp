@@ -31,6 +31,8 @@ Request make_request(const JobFacts& job, size_t method, const Tensor& draws) {
   Request request;
   request.method = job.methods[method].info->id;
   request.options = job.methods[method].given;
+  request.layer = job.methods[method].layer;
+  request.models = job.methods[method].models;
   request.targets.clear();
   for (const NamedTarget& target : job.targets) request.targets.push_back(target.target);
   request.seed = job.seed;
@@ -91,6 +93,7 @@ void GroupRun::explain(size_t method, GroupOutput& out) {
   const auto outcomes =
       compute_each<ByTarget>(entries, items_, [&](const Tensor& batch, size_t first) {
         request.first_item = uint32_t(first);
+        request.model_inputs = member_inputs(request, first, batch.shape()[0]);
         return explainer_.explain(batch, request);
       });
   for (size_t k = 0; k < outcomes.size(); ++k) {
@@ -99,6 +102,25 @@ void GroupRun::explain(size_t method, GroupOutput& out) {
       error = keep(places[k], method, *outcomes[k].value, outcomes[k].milliseconds, out);
     if (!error.empty()) add_error(places[k], int64_t(method), error, out);
   }
+}
+
+// The pictures as each further model takes them; nothing where an input came as an array, which is
+// given to all as it is.
+std::vector<Tensor> GroupRun::member_inputs(const Request& request, size_t first,
+                                            int64_t count) const {
+  std::vector<Tensor> inputs;
+  for (const auto& model : request.models) {
+    std::vector<Tensor> rows;
+    for (const Entry& entry : group_)
+      if (entry.item >= first && entry.item < first + size_t(count)) {
+        if (items_[entry.item].sample >= 0) return {};
+        rows.push_back(model->preprocess(entry.input.picture));
+      }
+    std::vector<const Tensor*> all;
+    for (const Tensor& row : rows) all.push_back(&row);
+    inputs.push_back(stacked(all));
+  }
+  return inputs;
 }
 
 std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,

@@ -42,6 +42,7 @@ class GroupRun {
 
   void predict(GroupOutput& out);
   void explain(size_t method, GroupOutput& out);
+  std::vector<Tensor> member_inputs(const Request& request, size_t first, int64_t count) const;
   // Draws and writes; the reason why it cannot be drawn, or nothing.
   std::string keep(size_t place, size_t method, const ByTarget& results, double milliseconds,
                    GroupOutput& out);

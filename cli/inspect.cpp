@@ -112,11 +112,13 @@ void print_text(const Model& model) {
 }
 
 void print_plan(const Options& options, std::shared_ptr<const Model> model) {
-  const MethodChoice choice = choose_methods({options.method}, options.parameters)[0];
+  const MethodChoice choice =
+      choose_methods({options.method}, options.parameters, options.layer)[0];
   Explainer explainer(std::move(model), options.settings);
   Request request;
   request.method = choice.info->id;
   request.options = choice.given;
+  request.layer = choice.layer;
   const auto [bytes, steps] = or_quit(ExitCode::usage, [&] {
     return std::pair(explainer.bytes(request, 1), explainer.describe(request, 1));
   });

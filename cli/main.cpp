@@ -22,6 +22,8 @@ ExitCode run(const Options& options) {
       return run_methods(options);
     case Command::inspect:
       return run_inspect(options);
+    case Command::audit:
+      return run_audit(options);
     case Command::demo:
       return run_demo(options);
   }

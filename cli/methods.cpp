@@ -17,6 +17,7 @@ void print_json(const MethodInfo& method) {
   record["summary"] = method.summary;
   record["models"] = method.models;
   record["paper"] = method.paper;
+  record["takes_layer"] = method.takes_layer;
   record["options"] = Record::array();
   for (const OptionInfo& option : method.options) {
     Record one;
@@ -31,6 +32,10 @@ void print_json(const MethodInfo& method) {
 void print_details(const MethodInfo& method) {
   print(fmt::format("{}: {}\nmodels: {}\npaper: {}\n", method.id, method.summary, method.models,
                     method.paper));
+  if (method.takes_layer)
+    print(
+        "layer: --layer NAME, a feature map or the tokens of a block (default features.last, in "
+        "transformers blocks.N.norm1 of the last block)\n");
   if (method.options.empty()) {
     print("options: none\n");
     return;
@@ -44,8 +49,9 @@ void print_details(const MethodInfo& method) {
   Table table({{"option", name}, {"default", fallback}, {"meaning"}});
   for (const OptionInfo& option : method.options)
     table.row({option.name, option.fallback, option.meaning});
-  print(fmt::format("\nExample: whence explain -m demo-vit --method {} -p {}={} cat.jpg\n",
-                    method.id, method.options[0].name, method.options[0].fallback));
+  print(fmt::format("\nExample: whence explain -m {} --method {} -p {}={} cat.jpg\n",
+                    method.models == "convolutional" ? "demo-resnet" : "demo-vit", method.id,
+                    method.options[0].name, method.options[0].fallback));
 }
 
 }  // namespace

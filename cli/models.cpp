@@ -1,5 +1,6 @@
 #include "cli/models.h"
 
+#include <algorithm>
 #include <system_error>
 #include <vector>
 
@@ -11,9 +12,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* bundled[] = {"demo-vit"};
+constexpr const char* bundled[] = {"demo-vit", "demo-resnet"};
 // Of the whole tool, and not in this version of it.
-constexpr const char* absent[] = {"demo-resnet", "demo-bert", "demo-clip"};
+constexpr const char* absent[] = {"demo-bert", "demo-clip"};
 
 // Where bundled models may be: beside an installed or moved program, where they were installed, in
 // the source tree.
@@ -47,8 +48,11 @@ fs::path find_model(const std::string& name) {
   if (fs::exists(name, ignored)) return name;
   for (const char* other : absent)
     if (name == other)
-      quit(ExitCode::model, "{}: this version does not bundle it; bundled: demo-vit", name);
-  quit(ExitCode::model, "{}: no such file or folder, nor a bundled model (bundled: demo-vit)",
+      quit(ExitCode::model, "{}: this version does not bundle it; bundled: demo-vit, demo-resnet",
+           name);
+  quit(ExitCode::model,
+       "{}: no such file or folder, nor a bundled model (bundled: demo-vit, "
+       "demo-resnet)",
        path_text(name));
 }
 
@@ -61,6 +65,20 @@ std::shared_ptr<const Model> open_model(const Options& options) {
     const bool advised = error.kind() == ErrorKind::usage && options.load.arch.empty();
     throw Failure(advised ? ExitCode::model : exit_code(error, ExitCode::model), error.what());
   }
+}
+
+std::vector<std::shared_ptr<const Model>> open_models(const std::string& list,
+                                                      const Options& options) {
+  std::vector<std::shared_ptr<const Model>> models;
+  Options one = options;
+  one.load.arch.clear();
+  for (size_t at = 0; at < list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    one.model = list.substr(at, end - at);
+    models.push_back(open_model(one));
+    at = end + 1;
+  }
+  return models;
 }
 
 }  // namespace whence::cli

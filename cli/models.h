@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cli/options.h"
 
@@ -13,5 +14,8 @@ namespace whence::cli {
 std::filesystem::path find_model(const std::string& name);
 // Every failure ends the command: the model cannot be loaded.
 std::shared_ptr<const Model> open_model(const Options& options);
+// Models named in a list with commas, loaded with the same options but without `--arch`.
+std::vector<std::shared_ptr<const Model>> open_models(const std::string& list,
+                                                      const Options& options);
 
 }  // namespace whence::cli

@@ -28,11 +28,15 @@ constexpr CommandInfo commands[] = {
      "Examples:\n  whence methods\n  whence methods integrated-gradients"},
     {Command::inspect, "inspect", "What a model is made of: architecture, checkpoint, names",
      "Examples:\n  whence inspect -m demo-vit\n  whence inspect -m demo-vit --plan tam"},
+    {Command::audit, "audit", "Where relevance is lost between the output and the input",
+     "Examples:\n"
+     "  whence audit -m demo-vit cat.jpg\n"
+     "  whence audit -m demo-resnet -p rules=epsilon-plus -t tabby --json cat.jpg"},
     {Command::demo, "demo", "Explain the bundled scenes and write a page to look at",
      "Example:\n  whence demo && xdg-open whence-out/demo/index.html"},
 };
 // Of the whole tool, and not in this version of it.
-constexpr const char* absent[] = {"evaluate", "audit", "bench"};
+constexpr const char* absent[] = {"evaluate", "bench"};
 
 std::vector<std::string> command_names() {
   std::vector<std::string> names;
@@ -49,12 +53,12 @@ std::string joined(const std::vector<std::string>& parts) {
 // As typed; the parser only takes options and values apart.
 struct Typed {
   std::string device = "auto", precision = "f32", threads, memory, chunk, image_size, top, seed,
-              save, shard, out, draws, labels, layer, neuron;
+              save, shard, out, draws, labels, neuron;
   std::vector<std::string> texts;
 };
 
 void add_model(CLI::App& app, Options& o, Typed& t) {
-  app.add_option("-m,--model", o.model, "Folder, .safetensors file, or demo-vit")
+  app.add_option("-m,--model", o.model, "Folder, .safetensors file, demo-vit or demo-resnet")
       ->type_name("MODEL");
   app.add_option("--arch", o.load.arch, "Named architecture, where shapes do not decide")
       ->type_name("NAME");
@@ -81,6 +85,11 @@ void add_running(CLI::App& app, Typed& t) {
       ->type_name("N");
 }
 
+void add_layer(CLI::App& app, Options& o) {
+  app.add_option("--layer", o.layer, "Layer that the method reads (whence inspect lists names)")
+      ->type_name("NAME");
+}
+
 void add_output(CLI::App& app, Typed& t, const std::string& folder) {
   app.add_option("-o,--out", t.out, "Output folder (default " + folder + ")")->type_name("FOLDER");
 }
@@ -90,10 +99,7 @@ void add_inputs(CLI::App& app, Options& o, Typed& t) {
   app.add_option("--text", t.texts)->allow_extra_args(false)->group("");
 }
 
-void add_explain(CLI::App& app, Options& o, Typed& t) {
-  app.add_option("--method", o.methods, "Method id, repeatable (see whence methods)")
-      ->type_name("ID")
-      ->allow_extra_args(false);
+void add_targets(CLI::App& app, Options& o) {
   app.add_option("-t,--target", o.targets,
                  "Class index, class name, A-B for a contrast, or predicted; repeatable")
       ->type_name("TARGET")
@@ -101,6 +107,14 @@ void add_explain(CLI::App& app, Options& o, Typed& t) {
   app.add_option("-p", o.parameters, "An option of the method; repeatable")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
+}
+
+void add_explain(CLI::App& app, Options& o, Typed& t) {
+  app.add_option("--method", o.methods, "Method id, repeatable (see whence methods)")
+      ->type_name("ID")
+      ->allow_extra_args(false);
+  add_targets(app, o);
+  add_layer(app, o);
   app.add_option("--seed", t.seed, "Seed of random methods (default 0)")->type_name("N");
   app.add_option("--draws", t.draws, ".npy of standard variates used instead of the generator")
       ->type_name("FILE");
@@ -109,7 +123,6 @@ void add_explain(CLI::App& app, Options& o, Typed& t) {
   app.add_flag("--resume", o.resume, "Skip what results.jsonl already has");
   app.add_option("--shard", t.shard, "The I-th (from 1) of N parts of the inputs: every N-th")
       ->type_name("I/N");
-  app.add_option("--layer", t.layer)->group("");
   app.add_option("--neuron", t.neuron)->group("");
 }
 
@@ -143,6 +156,16 @@ void add_options(CLI::App& app, Options& o, Typed& t) {
       app.add_option("-p", o.parameters, "An option of that method; repeatable")
           ->type_name("NAME=VALUE")
           ->allow_extra_args(false);
+      add_layer(app, o);
+      add_running(app, t);
+      break;
+    case Command::audit:
+      add_inputs(app, o, t);
+      add_model(app, o, t);
+      app.add_option("--method", o.method,
+                     "lrp (default), full-lrp, transformer-attribution or partial-lrp")
+          ->type_name("ID");
+      add_targets(app, o);
       add_running(app, t);
       break;
     case Command::demo:
@@ -175,9 +198,8 @@ void check_extras(const CLI::App& app) {
 
 // The fields of `o` that are not plain texts.
 void read_values(Options& o, const Typed& t) {
-  if (!t.layer.empty() || !t.neuron.empty())
-    quit(ExitCode::usage, "{}: this version attributes to inputs only",
-         t.layer.empty() ? "--neuron" : "--layer");
+  if (!t.neuron.empty())
+    quit(ExitCode::usage, "--neuron: this version explains classes, not neurons");
   if (!t.texts.empty())
     quit(ExitCode::usage,
          "--text: texts are for language models, which this version does not have");
@@ -203,15 +225,18 @@ void read_values(Options& o, const Typed& t) {
 }
 
 void check_required(const Options& o) {
-  const bool on_inputs = o.command == Command::explain || o.command == Command::predict;
+  const bool on_inputs =
+      o.command == Command::explain || o.command == Command::predict || o.command == Command::audit;
   if ((on_inputs || o.command == Command::inspect) && o.model.empty())
     quit(ExitCode::usage, "a model is needed: -m FOLDER, -m FILE.safetensors or -m demo-vit");
   if (o.command == Command::explain && o.methods.empty())
     quit(ExitCode::usage, "a method is needed: --method ID (whence methods lists them)");
   if (on_inputs && o.inputs.empty())
     quit(ExitCode::usage, "an input is needed: images, folders or .npy files");
-  if (o.command == Command::inspect && o.method.empty() && !o.parameters.empty())
-    quit(ExitCode::usage, "-p: options belong to a method; name it with --plan METHOD");
+  if (o.command == Command::inspect && o.method.empty() &&
+      !(o.parameters.empty() && o.layer.empty()))
+    quit(ExitCode::usage, "{}: options belong to a method; name it with --plan METHOD",
+         o.parameters.empty() ? "--layer" : "-p");
 }
 
 // The parser takes "[a,b]" for a list, but it may be the name of a folder: a byte that no argument
@@ -288,7 +313,7 @@ std::optional<Options> read_command_line(int argc, const char* const* argv, std:
   }
   check_extras(app);
   for (std::string* text_value :
-       {&options.model, &options.method, &typed.out, &typed.labels, &typed.draws})
+       {&options.model, &options.method, &options.layer, &typed.out, &typed.labels, &typed.draws})
     unshield(*text_value);
   for (auto* list : {&options.inputs, &options.targets, &options.parameters})
     for (std::string& value : *list) unshield(value);

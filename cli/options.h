@@ -13,7 +13,7 @@
 
 namespace whence::cli {
 
-enum class Command { predict, explain, methods, inspect, demo };
+enum class Command { predict, explain, methods, inspect, audit, demo };
 
 struct Save {
   bool png = false, npy = false, logits = false;
@@ -40,10 +40,11 @@ struct Options {
   int64_t top = 5;
 
   std::vector<std::string> methods, targets, parameters;
+  std::string layer;  // empty: the method's own
   uint64_t seed = 0;
   std::filesystem::path draws;
 
-  std::string method;  // `methods ID`, `inspect --plan METHOD`
+  std::string method;  // `methods ID`, `inspect --plan METHOD`, `audit --method METHOD`
 };
 
 // The whole command line. Nothing when only a text was asked for (--help, --version), which is then

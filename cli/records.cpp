@@ -139,6 +139,15 @@ Record result_record(const JobFacts& job, const Item& item, const MethodChoice& 
     record["file_bytes"].push_back(file.bytes);
   }
   if (result.gap) record["gap"] = shortest(real(*result.gap));
+  for (const Result::Member& member : result.members) {
+    Record one;
+    one["model"] = to_utf8(member.model);
+    one["target"] = member.target;
+    one["target_name"] = target_name(member.target, -1, job.labels);
+    one["probability"] = shortest(member.probability);
+    if (member.agreement) one["agreement"] = shortest(real(*member.agreement));
+    record["members"].push_back(std::move(one));
+  }
   record["wanted"] = target.key;
   for (const auto& [key, value] : own.items()) record[key] = value;
   record["milliseconds"] = std::round(milliseconds * 10) / 10;

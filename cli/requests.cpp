@@ -4,6 +4,7 @@
 #include <set>
 
 #include "cli/failure.h"
+#include "cli/text.h"
 #include "runtime/text.h"
 
 namespace whence::cli {
@@ -41,6 +42,13 @@ std::string options_text(const std::vector<MethodChoice>& methods) {
   return text;
 }
 
+std::vector<std::string> takers_of_layers() {
+  std::vector<std::string> ids;
+  for (const MethodInfo& info : methods())
+    if (info.takes_layer) ids.push_back(info.id);
+  return ids;
+}
+
 }  // namespace
 
 nlohmann::ordered_json MethodChoice::options() const {
@@ -49,22 +57,32 @@ nlohmann::ordered_json MethodChoice::options() const {
     const auto it = given.find(option.name);
     all[option.name] = typed_value(it == given.end() ? option.fallback : it->second);
   }
+  if (!models.empty()) {  // what they are called says too little: a file may be another tomorrow
+    auto& list = all["models"] = nlohmann::ordered_json::array();
+    for (const auto& model : models)
+      list.push_back(fmt::format("{} {}", to_utf8(model->name), model->weights.digest));
+  }
+  if (info->takes_layer) all["layer"] = layer.empty() ? "auto" : to_utf8(layer);
   return all;
 }
 
 bool MethodChoice::is_random() const {
-  const auto baselines = given.find("baselines");
-  return info->id == "smoothgrad" || (baselines != given.end() && baselines->second == "random");
+  const auto all = options();
+  return info->id == "smoothgrad" || (all.contains("baselines") && all["baselines"] == "random");
 }
 
 std::vector<MethodChoice> choose_methods(const std::vector<std::string>& ids,
-                                         const std::vector<std::string>& parameters) {
+                                         const std::vector<std::string>& parameters,
+                                         const std::string& layer) {
   std::vector<MethodChoice> methods;
   for (const std::string& id : ids) {
     const MethodInfo* info = or_quit(ExitCode::usage, [&] { return &method(id); });
     for (const MethodChoice& other : methods)
       if (other.info == info) quit(ExitCode::usage, "--method {}: given twice", id);
-    methods.push_back({info, {}});
+    if (!layer.empty() && !info->takes_layer)
+      quit(ExitCode::usage, "--layer {}: method {} takes no layer; {} do", printable(layer), id,
+           listing(takers_of_layers()));
+    methods.push_back({info, {}, layer});
   }
   std::set<std::string> seen;
   for (const std::string& parameter : parameters) {

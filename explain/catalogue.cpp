@@ -12,10 +12,19 @@ OptionInfo gradient_of(std::string fallback) {
           "what is differentiated: probability, logit or loss of the target"};
 }
 
+OptionInfo keep_positive(std::string fallback) {
+  return {"relu", std::move(fallback), "true: negative values of the map become 0"};
+}
+
 OptionInfo rules(std::string fallback) {
   return {"rules", std::move(fallback),
-          "relevance rules: chefer-stable (sums shared by mass, joint denominators) or "
-          "chefer-classic"};
+          "relevance rules: chefer-stable (sums shared by mass, joint denominators), "
+          "chefer-classic, attn-lrp, or a .json file"};
+}
+
+OptionInfo rescaled_score() {
+  return {"gradient_of", "logit",
+          "the score that is shared out: logit or probability of the target"};
 }
 
 std::vector<MethodInfo> build() {
@@ -50,6 +59,96 @@ std::vector<MethodInfo> build() {
         {"noise_amount", "0.1",
          "standard deviation of the noise, as a fraction of the input's range"},
         gradient_of("probability")}},
+      {"deeplift",
+       "differences from a baseline handed back through activations and max-pools in proportion "
+       "(Rescale); other functions have their gradient, and the gap is what that leaves out",
+       "Shrikumar et al. 2017, arXiv 1704.02685",
+       "any",
+       {{"baselines", "zero", "zero, or a .npy file of one input"},
+        {"multiply_by_inputs", "true", "false: the multipliers of the differences alone"},
+        rescaled_score()}},
+      {"deeplift-shap",
+       "deeplift averaged over baselines",
+       "Lundberg and Lee 2017, arXiv 1705.07874",
+       "any",
+       {{"baselines", "random",
+         "random (normal, others for each input), or a .npy file of two inputs or more"},
+        {"num_random_trials", "10", "random baselines to average over"},
+        {"multiply_by_inputs", "true", "false: the mean multipliers of the differences alone"},
+        rescaled_score()}},
+      {"guided-backprop",
+       "gradient by the input with rectifiers that hand on positive gradients where they were open",
+       "Springenberg et al. 2015, arXiv 1412.6806",
+       "convolutional",
+       {gradient_of("logit")}},
+      {"deconvolution",
+       "gradient by the input with rectifiers that hand on positive gradients everywhere",
+       "Zeiler and Fergus 2014, arXiv 1311.2901",
+       "convolutional",
+       {gradient_of("logit")}},
+      {"grad-cam",
+       "channels of a layer weighted by their mean gradient",
+       "Selvaraju et al. 2017, arXiv 1610.02391",
+       "any",
+       {{"reduce", "sum", "over channels: sum (Captum), mean (InterpretDL), none"},
+        {"relu", "true", "true (InterpretDL): negative values of the map become 0; false (Captum)"},
+        gradient_of("logit")},
+       true},
+      {"guided-grad-cam",
+       "guided-backprop times the positive part of grad-cam",
+       "Selvaraju et al. 2017, arXiv 1610.02391",
+       "convolutional",
+       {{"interpolate_mode", "nearest", "how the map is resized: nearest or bilinear"},
+        gradient_of("logit")},
+       true},
+      {"grad-cam-pp",
+       "channels of a layer weighted by sums of positive gradients, each by its share",
+       "Chattopadhay et al. 2018, arXiv 1710.11063",
+       "any",
+       {keep_positive("true"), gradient_of("logit")},
+       true},
+      {"layer-cam",
+       "values of a layer weighted by their positive gradients",
+       "Jiang et al. 2021, doi 10.1109/TIP.2021.3089943",
+       "any",
+       {keep_positive("true"), gradient_of("logit")},
+       true},
+      {"score-cam",
+       "channels of a layer weighted by the score of the input masked with them",
+       "Wang et al. 2020, arXiv 1910.01279",
+       "any",
+       {keep_positive("false"),
+        {"softmax_over_channels", "false", "true: the weights are a softmax of the scores"},
+        {"subtract_baseline", "false", "true: scores count from that of an input of zeros"},
+        {"gradient_of", "probability",
+         "what is scored: probability, logit or loss of the target (no gradient is taken)"}},
+       true},
+      {"layer-activation", "values of a layer as they are", "-", "any", {}, true},
+      {"lrp",
+       "relevance of every input value, handed back from layer to layer",
+       "Bach et al. 2015, doi 10.1371/journal.pone.0130140",
+       "any",
+       {{"rules", "auto",
+         "interpretdl, captum, epsilon-plus, epsilon-plus-flat, epsilon-alpha2-beta1, "
+         "epsilon-alpha2-beta1-flat, epsilon-gamma-box, attn-lrp, cp-lrp, chefer-stable, "
+         "chefer-classic, or a .json file; auto: interpretdl, in transformers attn-lrp"},
+        {"seed", "logit", "relevance of the explained class: logit, one-hot (1) or probability"},
+        {"reduce", "sum", "over channels: sum, or none"}}},
+      {"consensus",
+       "one method on several models, whose maps vote",
+       "Li et al. 2021, arXiv 2109.00707",
+       "any",
+       {{"models", "", "the models beside --model, separated by commas"},
+        {"method", "integrated-gradients", "the method that every model is explained with"},
+        {"options", "", "its options: NAME=VALUE, separated by commas"},
+        {"mode", "mean-abs",
+         "of the models' maps: mean-abs (InterpretDL's advice), minmax (the paper's), l1, "
+         "mean-square, or stack: all of them"},
+        {"labels", "own",
+         "what is explained where the target is the predicted class: own (each model's), first or "
+         "majority"}},
+       true,
+       true},
       {"transformer-attribution",
        "relevance of every attention times its gradient, multiplied through the blocks",
        "Chefer et al. 2021, arXiv 2012.09838",
@@ -119,6 +218,10 @@ const MethodInfo& method(std::string_view id) {
   }
   fail_usage("there is no method '{}'; the nearest are {} (`whence methods` lists all)",
              printable(id), listing(nearest(id, ids)));
+}
+
+bool applies(const MethodInfo& method, const Model& model) {
+  return method.models == "any" || (method.models == "transformers") == (model.blocks > 0);
 }
 
 }  // namespace whence

@@ -13,16 +13,26 @@ std::unique_ptr<Method> make(const Job& job) {
   if (id == "gradient" || id == "input-x-gradient") return make_gradient(job);
   if (id == "integrated-gradients") return make_integrated_gradients(job);
   if (id == "smoothgrad") return make_smoothgrad(job);
+  if (id == "deeplift" || id == "deeplift-shap") return make_deeplift(job);
   if (id == "attention-last" || id == "rollout") return make_attention_map(job);
   if (id == "attention-grad-cam") return make_attention_grad_cam(job);
   if (id == "generic-attention") return make_generic_attention(job);
   if (id == "tam") return make_tam(job);
   if (id == "transformer-attribution" || id == "full-lrp" || id == "partial-lrp")
     return make_transformer_attribution(job);
+  if (id == "grad-cam" || id == "grad-cam-pp" || id == "layer-cam") return make_cam(job);
+  if (id == "score-cam") return make_score_cam(job);
+  if (id == "layer-activation") return make_layer_activation(job);
+  if (id == "guided-backprop" || id == "deconvolution" || id == "guided-grad-cam")
+    return make_rectified_gradient(job);
+  if (id == "lrp") return make_lrp(job);
+  if (id == "consensus") return make_consensus(job);
   if (id == "predict") return make_predict(job);
   fail(ErrorKind::internal, ErrorCode::internal,
        "method {} is listed but not built; please report it", id);
 }
+
+}  // namespace
 
 void check_inputs(const Model& model, const Tensor& inputs) {
   const Shape& s = inputs.shape();
@@ -52,7 +62,22 @@ void check_targets(const Model& model, const std::vector<Target>& targets) {
                    model.classes - 1);
 }
 
-}  // namespace
+void check_applies(const MethodInfo& info, const Model& model, const Request& request) {
+  if (!applies(info, model))
+    fail(ErrorKind::unsupported, ErrorCode::unsupported, "method {} needs a {}, '{}' is not one",
+         info.id, info.models == "transformers" ? "transformer" : "convolutional network",
+         model.name);
+  if (!request.layer.empty() && !info.takes_layer)
+    fail_usage("method {} takes no layer, '{}' was given", info.id, printable(request.layer));
+}
+
+std::unique_ptr<Method> make_method(const Model& model, const Explainer::Settings& settings,
+                                    const Request& request, int64_t items) {
+  static const MethodInfo predict{"predict", "class scores", "", "any", {}};
+  const MethodInfo& info = request.method == predict.id ? predict : whence::method(request.method);
+  check_applies(info, model, request);
+  return make({model, settings, request, info, OptionSet(info, request.options), items});
+}
 
 struct Explainer::State {
   struct Entry {
@@ -68,8 +93,9 @@ Explainer::~Explainer() = default;
 
 // The plans of a request for so many items; the most recent few are kept.
 static std::string key_of(const Request& request, int64_t items) {
-  std::string key = fmt::format("{} {} {} {}", request.method, items, request.targets.size(),
-                                request.draws ? "draws" : "");
+  std::string key = fmt::format("{} {} {} {} {}", request.method, items, request.targets.size(),
+                                request.draws ? "draws" : "", request.layer);
+  for (const auto& model : request.models) key += fmt::format(" {}", fmt::ptr(model.get()));
   for (const auto& [name, value] : request.options) key += fmt::format("\n{}={}", name, value);
   return key;
 }
@@ -81,11 +107,6 @@ Method& Explainer::method_for(const Request& request, int64_t items) {
       state_->recent.splice(state_->recent.begin(), state_->recent, it);
       return *it->method;
     }
-  static const MethodInfo predict{"predict", "class scores", "", "any", {}};
-  const MethodInfo& info = request.method == predict.id ? predict : whence::method(request.method);
-  if (info.models == "transformers" && model_->blocks == 0)
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "method {} needs a transformer, '{}' is not one", info.id, model_->name);
   // Plans of other requests stay while all of them together fit the budget of one.
   const size_t budget = activation_budget(settings_);
   const auto held = [&] {
@@ -95,8 +116,7 @@ Method& Explainer::method_for(const Request& request, int64_t items) {
     return sum;
   };
   while (!state_->recent.empty() && held() > budget / 2) state_->recent.pop_back();
-  state_->recent.push_front(
-      {key, make({*model_, settings_, request, info, OptionSet(info, request.options), items})});
+  state_->recent.push_front({key, make_method(*model_, settings_, request, items)});
   return *state_->recent.front().method;
 }
 

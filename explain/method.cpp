@@ -69,14 +69,7 @@ Clean Loops::items(Pass& pass, const Tensor& inputs, const std::vector<Target>& 
     }
     pass.plan().forward();
     for (int64_t r = 0; r < count; ++r) {
-      const auto logits = pass.logits_row(r);
-      if (!std::all_of(logits.begin(), logits.end(), [](real x) { return std::isfinite(x); }))
-        fail_item(begin + r,
-                  fmt::format("item {}: the model's answer is not finite, first in '{}'", begin + r,
-                              first_nonfinite(model_, item_of(inputs, begin + r))));
-      clean.logits.emplace_back(logits.begin(), logits.end());
-      clean.chosen.emplace_back();
-      for (const Target& t : targets) clean.chosen.back().push_back(choose(t, logits));
+      note(clean, pass, r, inputs, targets);
       if (data) data(begin + r, r);
     }
     for (size_t t = 0; seed && t < targets.size(); ++t) {
@@ -90,6 +83,18 @@ Clean Loops::items(Pass& pass, const Tensor& inputs, const std::vector<Target>& 
     if (seed) advance(double(begin + count) / double(items));
   }
   return clean;
+}
+
+void Loops::note(Clean& clean, const Pass& pass, int64_t row, const Tensor& inputs,
+                 const std::vector<Target>& targets) const {
+  const auto item = int64_t(clean.logits.size());
+  const auto logits = pass.logits_row(row);
+  if (!std::all_of(logits.begin(), logits.end(), [](real x) { return std::isfinite(x); }))
+    fail_item(item, fmt::format("item {}: the model's answer is not finite, first in '{}'", item,
+                                first_nonfinite(model_, item_of(inputs, item))));
+  clean.logits.emplace_back(logits.begin(), logits.end());
+  clean.chosen.emplace_back();
+  for (const Target& t : targets) clean.chosen.back().push_back(choose(t, logits));
 }
 
 Result Loops::result(const Clean& clean, int64_t item, size_t target) const {
@@ -113,6 +118,13 @@ std::vector<std::vector<Result>> Loops::results(const Clean& clean,
       finish(all[i][t], std::move(maps[i][t]), method, int64_t(i));
     }
   return all;
+}
+
+const Job& in_f32(const Job& job) {
+  if (job.settings.precision != Precision::f32)
+    fail_usage("{}: relevance is computed in f32, not {}", job.info.id,
+               to_string(job.settings.precision));
+  return job;
 }
 
 int64_t start_layer(const Job& job, int64_t usual, int64_t parts) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "explain/pass.h"
+#include "whence/rules.h"
 
 namespace whence {
 
@@ -24,13 +25,25 @@ class Method {
 std::unique_ptr<Method> make_gradient(const Job&);  // gradient, input-x-gradient
 std::unique_ptr<Method> make_integrated_gradients(const Job&);
 std::unique_ptr<Method> make_smoothgrad(const Job&);
+std::unique_ptr<Method> make_deeplift(const Job&);       // deeplift, deeplift-shap
 std::unique_ptr<Method> make_attention_map(const Job&);  // attention-last, rollout
 std::unique_ptr<Method> make_attention_grad_cam(const Job&);
 std::unique_ptr<Method> make_generic_attention(const Job&);
 std::unique_ptr<Method> make_tam(const Job&);
 // transformer-attribution, full-lrp, partial-lrp
 std::unique_ptr<Method> make_transformer_attribution(const Job&);
+std::unique_ptr<Method> make_cam(const Job&);  // grad-cam, grad-cam-pp, layer-cam
+std::unique_ptr<Method> make_score_cam(const Job&);
+std::unique_ptr<Method> make_layer_activation(const Job&);
+// guided-backprop, deconvolution, guided-grad-cam
+std::unique_ptr<Method> make_rectified_gradient(const Job&);
+std::unique_ptr<Method> make_lrp(const Job&);
+std::unique_ptr<Method> make_consensus(const Job&);
 std::unique_ptr<Method> make_predict(const Job&);
+
+// The method of a request, checked against the model. Model, settings and request outlive it.
+std::unique_ptr<Method> make_method(const Model& model, const Explainer::Settings& settings,
+                                    const Request& request, int64_t items);
 
 // --- loops
 // ----------------------------------------------------------------------------------------
@@ -55,6 +68,11 @@ class Loops {
               const std::function<void(int64_t item, int64_t row)>& data,
               const std::function<void(int64_t item, size_t target, int64_t row)>& seed) const;
 
+  // Notes the logits that the pass has in `row` and the classes that the targets mean; items come
+  // in order. Throws if logits are not finite.
+  void note(Clean& clean, const Pass& pass, int64_t row, const Tensor& inputs,
+            const std::vector<Target>& targets) const;
+
   // A result with everything but its attribution.
   Result result(const Clean& clean, int64_t item, size_t target) const;
   // One for each map; maps[item][target].
@@ -70,6 +88,19 @@ class Loops {
   const Explainer::Settings& settings_;
   ScoreKind kind_;
 };
+
+// The job, if its precision is f32. Relevance is divided by sums that cancel: factors of 8 or 11
+// bits would decide what is left.
+const Job& in_f32(const Job& job);
+// Of the methods that spread relevance: what the logits have of it (option seed; without one 1 at
+// the explained class), and the table of option rules.
+Value relevance_seed(Scored& s, const Job& job);
+RuleTable relevance_rules(const Job& job);
+
+// Throw what is wrong with a request before anything is planned.
+void check_applies(const MethodInfo& info, const Model& model, const Request& request);
+void check_targets(const Model& model, const std::vector<Target>& targets);
+void check_inputs(const Model& model, const Tensor& inputs);
 
 // Option start_layer; "auto" is `usual`, or the blocks divided by `parts` where that is less.
 int64_t start_layer(const Job& job, int64_t usual, int64_t parts);

@@ -65,9 +65,9 @@ class Pass {
 size_t activation_budget(const Explainer::Settings& settings);
 
 // A pass for `total` rows in chunks: as many rows at once as `settings` allow, and no more than
-// needed.
+// needed. `together`: a pass has a multiple of so many rows.
 Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
                   int64_t total, const Pass::Wanted& wanted,
-                  const Scored::ImageOf& image_of = nullptr);
+                  const Scored::ImageOf& image_of = nullptr, int64_t together = 1);
 
 }  // namespace whence

@@ -14,20 +14,6 @@
 namespace whence {
 namespace {
 
-// Relevance is divided by sums that cancel; factors of 8 or 11 bits would decide what is left.
-const Job& in_f32(const Job& job) {
-  if (job.settings.precision != Precision::f32)
-    fail_usage("{}: relevance is computed in f32, not {}", job.info.id,
-               to_string(job.settings.precision));
-  return job;
-}
-
-const RuleTable& rules_of(const OptionSet& options) {
-  return options.choice("rules", {"chefer-stable", "chefer-classic"}) == "chefer-stable"
-             ? chefer_stable()
-             : chefer_classic();
-}
-
 // The relevance of the probabilities of blocks `start` to the last.
 Values relevance_of_attention(Scored& s, int64_t start, const RuleTable& rules) {
   Values probs;
@@ -42,7 +28,7 @@ class TransformerAttribution final : public Method {
         id_(job.info.id),
         loops_(job, ScoreKind::logit),
         pass_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items, [&](Scored& s) {
-          const RuleTable& rules = rules_of(job.options);
+          const RuleTable rules = relevance_rules(job);
           if (id_ == "partial-lrp") return Values{last_block(s, rules)};
           if (id_ == "full-lrp")
             return Values{sum(relevance(s.logits, s.selector, {s.image}, rules)[0], {1})};

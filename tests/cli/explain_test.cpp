@@ -222,6 +222,29 @@ TEST(CliExplain, awkward_names_are_names) {
                    "results.jsonl", "x.rollout.npy"}));
 }
 
+TEST(CliExplain, a_layer_is_read_recorded_and_part_of_what_a_result_is) {
+  const Workplace place;
+  const std::string call =
+      "whence explain -m model --method grad-cam --method score-cam --save png,npy --resume a.png";
+  ASSERT_EQ(place.run(call + " --layer embed.patches").code, 0);
+  const Tensor first = read_npy(place / "whence-out/a.grad-cam.npy");
+  EXPECT_EQ(first.shape(), (Shape{4, 4}));
+  EXPECT_EQ(read_npy(place / "whence-out/a.score-cam.npy").shape(), (Shape{12, 12}));
+  const json line = json::parse(place.lines("whence-out/results.jsonl")[0]);
+  EXPECT_EQ(line["options"]["layer"], "embed.patches");
+  EXPECT_EQ(line["options"]["reduce"], "sum");
+
+  const Finished again = place.run(call + " --layer embed.patches");
+  EXPECT_NE(again.err.find("nothing to do"), std::string::npos) << again.err;
+  const Finished other = place.run(call);
+  EXPECT_EQ(other.code, 0);
+  EXPECT_NE(other.err.find("layer embed.patches, now auto"), std::string::npos) << other.err;
+  const Tensor second = read_npy(place / "whence-out/a.grad-cam.npy");
+  EXPECT_EQ(second.shape(), (Shape{4, 4}));
+  EXPECT_FALSE(std::equal(first.reals().begin(), first.reals().end(), second.reals().begin()));
+  EXPECT_EQ(place.lines("whence-out/results.jsonl").size(), 2u);
+}
+
 TEST(CliPredict, lists_the_top_classes) {
   const Workplace place;
   const Finished done =
@@ -267,6 +290,7 @@ TEST(CliMethods, agree_with_the_library) {
     rest.erase(0, rest.find('\n') + 1);
     EXPECT_EQ(line["id"], method.id);
     EXPECT_EQ(line["options"].size(), method.options.size());
+    EXPECT_EQ(line["takes_layer"], method.takes_layer);
   }
   EXPECT_EQ(rest, "");
 }

@@ -36,18 +36,19 @@ TEST(CliMessages, commands_and_options_that_do_not_exist) {
   const Workplace place;
   const Call calls[] = {
       {"whence", 2,
-       "a command is needed: explain, predict, methods, inspect, demo (see whence --help)"},
+       "a command is needed: explain, predict, methods, inspect, audit, demo (see whence --help)"},
       {"whence explian", 2,
-       "there is no command 'explian'; commands are explain, predict, methods, inspect, demo"},
+       "there is no command 'explian'; commands are explain, predict, methods, inspect, audit, "
+       "demo"},
       {"whence evaluate x", 2,
-       "this version does not have 'evaluate'; it has explain, predict, methods, inspect, demo"},
-      {"whence audit", 2,
-       "this version does not have 'audit'; it has explain, predict, methods, inspect, demo"},
+       "this version does not have 'evaluate'; it has explain, predict, methods, inspect, audit, "
+       "demo"},
       {"whence bench", 2,
-       "this version does not have 'bench'; it has explain, predict, methods, inspect, demo"},
+       "this version does not have 'bench'; it has explain, predict, methods, inspect, audit, "
+       "demo"},
       {"whence --verbose explain", 2,
        "unknown option '--verbose' before the command; commands are explain, predict, methods, "
-       "inspect, demo"},
+       "inspect, audit, demo"},
       {"whence explain -m model --method tam --sed 4 a.png", 2,
        "unknown option '--sed' of whence explain; the nearest are '--seed', '--mem', '--help'"},
       {"whence methods tam rollout", 2, "whence methods: 'rollout' is one argument too many"},
@@ -59,12 +60,14 @@ TEST(CliMessages, commands_and_options_that_do_not_exist) {
        "a method is needed: --method ID (whence methods lists them)"},
       {"whence explain -m model --method tam", 2,
        "an input is needed: images, folders or .npy files"},
-      {"whence explain -m model --method tam --layer blocks.0 a.png", 2,
-       "--layer: this version attributes to inputs only"},
+      {"whence explain -m model --method tam --neuron 3 a.png", 2,
+       "--neuron: this version explains classes, not neurons"},
       {"whence explain -m model --method tam --text hello", 2,
        "--text: texts are for language models, which this version does not have"},
       {"whence inspect -m model -p steps=3", 2,
        "-p: options belong to a method; name it with --plan METHOD"},
+      {"whence inspect -m model --layer norm", 2,
+       "--layer: options belong to a method; name it with --plan METHOD"},
   };
   for (const Call& call : calls) check(place, call);
 }
@@ -134,6 +137,22 @@ TEST(CliMessages, methods_and_their_options) {
   for (const Call& call : calls) check(place, call);
 }
 
+TEST(CliMessages, layers) {
+  const Workplace place;
+  const Call calls[] = {
+      {"whence explain -m model --method grad-cam --method tam --layer norm a.png", 2,
+       "--layer norm: method tam takes no layer; 'grad-cam', 'guided-grad-cam', 'grad-cam-pp', "
+       "'layer-cam', 'score-cam', *"},
+      {"whence explain -m model --method grad-cam --layer blocks.3.out a.png", 2,
+       "method grad-cam: 'model' has no layer 'blocks.3.out'; the nearest are 'blocks.0.out',*"},
+      {"whence explain -m model --method grad-cam --layer blocks.1.attn.probs a.png", 2,
+       "method grad-cam: layer 'blocks.1.attn.probs' has shape *"},
+      {"whence inspect -m model --plan rollout --layer norm", 2,
+       "--layer norm: method rollout takes no layer; *"},
+  };
+  for (const Call& call : calls) check(place, call);
+}
+
 TEST(CliMessages, targets) {
   const Workplace place;
   const Call calls[] = {
@@ -163,9 +182,9 @@ TEST(CliMessages, models_that_cannot_be_loaded) {
   fs::copy_file(place / "model/model.safetensors", place / "broken/model.safetensors");
   const Call calls[] = {
       {"whence predict -m nomodel a.png", 3,
-       "nomodel: no such file or folder, nor a bundled model (bundled: demo-vit)"},
+       "nomodel: no such file or folder, nor a bundled model (bundled: demo-vit, demo-resnet)"},
       {"whence predict -m demo-bert a.png", 3,
-       "demo-bert: this version does not bundle it; bundled: demo-vit"},
+       "demo-bert: this version does not bundle it; bundled: demo-vit, demo-resnet"},
       {"whence predict -m pickle.safetensors a.png", 3,
        "pickle.safetensors: this is a pickle checkpoint, not safetensors; *"},
       {"whence predict -m empty a.png", 3, "empty: there is no model.safetensors *"},
@@ -240,7 +259,7 @@ TEST(CliMessages, help_and_version) {
   EXPECT_EQ(version.out.substr(0, 7), "whence ");
   const Finished general = place.run("whence --help");
   EXPECT_EQ(general.code, 0);
-  for (const char* command : {"explain", "predict", "methods", "inspect", "demo"}) {
+  for (const char* command : {"explain", "predict", "methods", "inspect", "audit", "demo"}) {
     EXPECT_NE(general.out.find(command), std::string::npos);
     const Finished help = place.run(std::string("whence ") + command + " --help");
     EXPECT_EQ(help.code, 0);
@@ -248,7 +267,7 @@ TEST(CliMessages, help_and_version) {
     EXPECT_NE(help.out.find("Example"), std::string::npos) << command;
     EXPECT_EQ(help.err, "");
   }
-  for (const char* absent : {"evaluate", "audit", "bench"})
+  for (const char* absent : {"evaluate", "bench"})
     EXPECT_EQ(general.out.find(absent), std::string::npos) << "offered, and not there";
 }
 

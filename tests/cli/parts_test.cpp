@@ -118,6 +118,18 @@ TEST(CliRequests, an_option_reaches_every_method_that_has_it) {
   EXPECT_EQ(chosen[0].options()["gradient_of"], "probability");
 }
 
+TEST(CliRequests, a_layer_is_for_methods_that_take_one) {
+  const auto chosen = choose_methods({"grad-cam", "layer-activation"}, {}, "norm");
+  EXPECT_EQ(chosen[1].layer, "norm");
+  EXPECT_EQ(chosen[1].options()["layer"], "norm");
+  EXPECT_EQ(choose_methods({"grad-cam"}, {})[0].options()["layer"], "auto");
+  EXPECT_FALSE(choose_methods({"tam"}, {})[0].options().contains("layer"));
+  EXPECT_NE(failure([&] {
+              choose_methods({"grad-cam", "tam"}, {}, "norm");
+            }).find("method tam takes no layer"),
+            std::string::npos);
+}
+
 TEST(CliRecords, top_classes_in_order_with_ties_by_index) {
   const std::vector<real> logits{1, 3, 3, -2};
   const auto top = top_classes(logits, 3);

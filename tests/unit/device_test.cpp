@@ -56,11 +56,10 @@ Explainer explainer_on(Device on, const std::shared_ptr<const Model>& m, int64_t
   return Explainer(m, s);
 }
 
-TEST_P(OnDevice, every_method_equals_the_cpu) {
-  WHENCE_DEVICE_OR_SKIP(on, GetParam());
-  const auto model = tiny_model(2);
+void expect_methods_equal_the_cpu(Device on, const std::shared_ptr<const Model>& model) {
   const Tensor x = random_tensor({2, 3, 12, 20}, 21);
   for (const MethodInfo& info : methods()) {
+    if (!applies(info, *model)) continue;
     SCOPED_TRACE(info.id);
     Request request = request_for(info.id);
     request.targets.pop_back();
@@ -70,7 +69,8 @@ TEST_P(OnDevice, every_method_equals_the_cpu) {
     const bool relevance = std::any_of(info.options.begin(), info.options.end(),
                                        [](const OptionInfo& o) { return o.name == "rules"; });
     const double bound = sizeof(real) == 8 ? 1e-11 : relevance ? 1e-3 : 1e-5;
-    for (auto& [name, value] : request.options) value = "3";  // steps, n_samples
+    for (const char* count : {"steps", "n_samples", "num_random_trials"})
+      if (request.options.contains(count)) request.options[count] = "3";
     const auto want = explainer_on({}, model, 2).explain(x, request);
     const auto got = explainer_on(on, model, 2).explain(x, request);
     const auto other_chunk = explainer_on(on, model, 1).explain(x, request);
@@ -81,6 +81,16 @@ TEST_P(OnDevice, every_method_equals_the_cpu) {
         expect_same_bits(other_chunk[i][t].attribution, got[i][t].attribution);
       }
   }
+}
+
+TEST_P(OnDevice, every_method_equals_the_cpu) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  expect_methods_equal_the_cpu(on, tiny_model(2));
+}
+
+TEST_P(OnDevice, every_method_of_convolutional_networks_equals_the_cpu) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  expect_methods_equal_the_cpu(on, tiny_cnn());
 }
 
 TEST_P(OnDevice, a_second_seed_and_a_second_run_equal_fresh_ones) {

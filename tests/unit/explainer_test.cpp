@@ -18,10 +18,10 @@ Explainer explainer(const std::shared_ptr<const Model>& m, int64_t chunk, int th
   return Explainer(m, s);
 }
 
-TEST(Explainer, no_method_depends_on_chunk_threads_or_neighbours) {
-  const auto model = tiny_model();
+void expect_independent_results(const std::shared_ptr<const Model>& model) {
   const Tensor x = random_tensor({5, 3, 12, 20}, 21);
   for (const MethodInfo& info : methods()) {
+    if (!applies(info, *model)) continue;
     SCOPED_TRACE(info.id);
     Request request = request_for(info.id);
     const auto whole = explainer(model, 0, 1).explain(x, request);
@@ -37,6 +37,35 @@ TEST(Explainer, no_method_depends_on_chunk_threads_or_neighbours) {
       for (size_t t = 0; t < 3; ++t) {
         expect_same_bits(alone[0][t].attribution, whole[size_t(i)][t].attribution);
         EXPECT_EQ(alone[0][t].score, whole[size_t(i)][t].score);
+      }
+    }
+  }
+}
+
+TEST(Explainer, no_method_depends_on_chunk_threads_or_neighbours) {
+  expect_independent_results(tiny_model());
+}
+
+TEST(Explainer, no_method_of_convolutional_networks_depends_on_chunk_threads_or_neighbours) {
+  expect_independent_results(tiny_cnn());
+}
+
+TEST(Explainer, every_method_applies_to_a_kind_of_model) {
+  const std::shared_ptr<const Model> transformer = tiny_model(), convolutional = tiny_cnn();
+  const Tensor x = random_tensor({1, 3, 12, 20}, 3);
+  for (const MethodInfo& info : methods()) {
+    EXPECT_TRUE(applies(info, *transformer) || applies(info, *convolutional)) << info.id;
+    for (const auto& model : {transformer, convolutional}) {
+      if (applies(info, *model)) continue;
+      try {
+        Explainer(model).explain(x, request_for(info.id));
+        FAIL() << info.id;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::unsupported);
+        EXPECT_EQ(std::string(error.what()),
+                  "method " + info.id + " needs a " +
+                      (model->blocks ? "convolutional network, 'tiny' is not one"
+                                     : "transformer, 'tiny-cnn' is not one"));
       }
     }
   }
@@ -142,6 +171,8 @@ TEST(Explainer, refuses_what_it_cannot_explain) {
             "option start_layer of method tam is '5', a whole number from 0 to 4 is needed");
   EXPECT_EQ(message(x, {"tam", {{"steps", "-1"}}, {Target{}}, 0, {}, 0}),
             "option steps of method tam is '-1', a whole number from 1 to 100000 is needed");
+  EXPECT_EQ(message(x, {"tam", {}, {Target{}}, 0, {}, 0, "norm"}),
+            "method tam takes no layer, 'norm' was given");
   EXPECT_EQ(message(x, {"gradient", {}, {Target{6, -1}}, 0, {}, 0}),
             "target 6 is out of range, 'tiny' has classes 0 to 5");
   EXPECT_EQ(message(random_tensor({2, 3, 12, 12}, 1), {"gradient", {}, {Target{}}, 0, {}, 0}),

@@ -1,9 +1,11 @@
-// A small random Vision Transformer, not square, and requests that run every method on it quickly.
+// A small random Vision Transformer and a convolutional network for the same images, which are not
+// square, and requests that run every method on them quickly.
 #pragma once
 
 #include <memory>
 
 #include "weights/generate.h"
+#include "whence/cnn.h"
 #include "whence/explain.h"
 #include "whence/vit.h"
 
@@ -32,6 +34,28 @@ inline std::shared_ptr<const Model> tiny_model(int depth = 5) {
   return m;
 }
 
+// features.last is [6, 10, 6].
+inline std::shared_ptr<Model> tiny_cnn() {
+  VggConfig c;
+  c.image_height = 12;
+  c.image_width = 20;
+  c.classes = 6;
+  c.layers = {{4}, {5, 6}};
+  c.batch_norm = true;
+  c.pooled = 2;
+  c.hidden = {8, 8};
+  auto m = std::make_shared<Model>();
+  m->name = "tiny-cnn";
+  m->input = {3, 12, 20};
+  m->classes = 6;
+  m->grid_height = c.grid_height();
+  m->grid_width = c.grid_width();
+  m->token_readout = false;
+  m->build = [c](Graph& g, int64_t batch) { return build_cnn(g, c, batch); };
+  m->weights = random_cnn_weights(c, 5);
+  return m;
+}
+
 // Few steps, where a method has them.
 inline Request request_for(const std::string& id) {
   Request r;
@@ -39,6 +63,11 @@ inline Request request_for(const std::string& id) {
   for (const OptionInfo& o : method(id).options) {
     if (o.name == "steps") r.options["steps"] = "6";
     if (o.name == "n_samples") r.options["n_samples"] = "7";
+    if (o.name == "num_random_trials") r.options["num_random_trials"] = "3";
+  }
+  if (method(id).takes_models) {
+    r.models = {tiny_cnn()};
+    r.options["method"] = "grad-cam";
   }
   r.targets = {Target{}, Target{2, -1}, Target{1, 4}};
   r.seed = 9;

@@ -1,0 +1,262 @@
+// consensus: one method on a committee of models, whose maps vote. Li et al. 2021, "Cross-model
+// consensus of explanations and beyond for image classification models" (arXiv 2109.00707).
+//   map = mean over models of v(E_m)
+// with v(E) = sum_c |E| (mean-abs), |E| after min-max to [0, 1] (minmax: the paper's), sum_c |E| by
+// its total (l1), or mean_c E^2 (mean-square); or all maps as they are (stack). Maps of other sizes
+// are resized to the first model's input: all models are taken to see the same part of a picture. A
+// member's agreement is the cosine of its v(E_m) and the map.
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "explain/method.h"
+#include "runtime/check.h"
+#include "runtime/text.h"
+
+namespace whence {
+namespace {
+
+enum class Mode : uint8_t { mean_abs, minmax, l1, mean_square, stack };
+enum class Labels : uint8_t { own, first, majority };
+
+// "name=value,name=value"
+std::map<std::string, std::string> parse_options(const std::string& text) {
+  std::map<std::string, std::string> options;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const std::string one = text.substr(at, end - at);
+    const size_t equals = one.find('=');
+    if (equals == one.npos || equals == 0)
+      fail_usage("option options of method consensus: '{}' is not NAME=VALUE", printable(one));
+    options[one.substr(0, equals)] = one.substr(equals + 1);
+    at = end + 1;
+  }
+  return options;
+}
+
+// The inputs of one model as another one wants them: pixels normalised by its own mean and
+// deviation.
+Tensor renormalised(const Tensor& inputs, const Preprocess& from, const Preprocess& to) {
+  if (from.mean == to.mean && from.std == to.std) return inputs;
+  Tensor out = inputs.clone();
+  const Shape& s = inputs.shape();
+  const int64_t area = s[2] * s[3];
+  for (int64_t plane = 0; plane < s[0] * s[1]; ++plane) {
+    const auto c = size_t(plane % s[1]);
+    const double factor = from.std[c] / to.std[c], shift = (from.mean[c] - to.mean[c]) / to.std[c];
+    for (real& x : out.reals().subspan(size_t(plane * area), size_t(area)))
+      x = real(double(x) * factor + shift);
+  }
+  return out;
+}
+
+// v(E), [H, W].
+Tensor vote(const Tensor& e, Mode mode, const Shape& input) {
+  const Shape& s = e.shape();
+  if (s.rank() < 2 || s.rank() > 3)
+    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+         "consensus: an attribution of shape {} is no map; mode=stack keeps it", to_string(s));
+  const bool planes = s.rank() == 3;
+  const int64_t channels = planes ? s[0] : 1, h = s[-2], w = s[-1];
+  Tensor map(Type{{h, w}});
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t p = 0; p < h * w; ++p) {
+      const real v = e.reals()[size_t(c * h * w + p)];
+      map.reals()[size_t(p)] += mode == Mode::mean_square ? v * v / real(channels) : std::abs(v);
+    }
+  if (h != input[1] || w != input[2]) map = resize_bilinear(map, input[1], input[2]);
+  if (mode == Mode::minmax) return min_max(map);
+  if (mode == Mode::l1) {
+    double total = 0;
+    for (real v : map.reals()) total += double(v);
+    for (real& v : map.reals()) v = total > 0 ? real(double(v) / total) : real(0);
+  }
+  return map;
+}
+
+double cosine(const Tensor& a, const Tensor& b) {
+  double ab = 0, aa = 0, bb = 0;
+  for (size_t i = 0; i < a.reals().size(); ++i) {
+    const double x = double(a.reals()[i]), y = double(b.reals()[i]);
+    ab += x * y, aa += x * x, bb += y * y;
+  }
+  return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
+}
+
+class Consensus final : public Method {
+ public:
+  explicit Consensus(const Job& job)
+      : mode_(mode_of(job.options)), labels_(labels_of(job.options)), input_(job.model.input) {
+    inner_.method = job.options.text("method");
+    if (inner_.method == "consensus")
+      fail_usage("consensus: of consensus; option method names another one");
+    inner_.options = parse_options(job.options.text("options"));
+    inner_.layer = job.request.layer;
+    inner_.targets = job.request.targets;
+    predict_.method = "predict";
+    add(job.model, job);
+    for (const auto& model : job.request.models) {
+      shared_.push_back(model);
+      add(*model, job);
+    }
+    if (members_.size() < 2)
+      fail_usage("consensus: of one model, '{}'; name others in option models", job.model.name);
+  }
+
+  std::vector<const Pass*> passes() const override {
+    std::vector<const Pass*> all;
+    for (const Member& m : members_)
+      for (const Method* one : {m.method.get(), m.predict.get()})
+        if (one)
+          for (const Pass* pass : one->passes()) all.push_back(pass);
+    return all;
+  }
+
+  std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
+    const int64_t items = inputs.shape()[0];
+    std::vector<Tensor> own;
+    for (size_t m = 0; m < members_.size(); ++m) own.push_back(input_of(m, inputs, request));
+    const auto targets = chosen(own, request.targets);
+    // [member][item][target]
+    std::vector<std::vector<std::vector<Result>>> of(members_.size());
+    for (size_t m = 0; m < members_.size(); ++m) {
+      inner_.seed = request.seed + m;  // members draw numbers of their own
+      if (labels_ == Labels::own) {
+        inner_.targets = request.targets;
+        inner_.first_item = request.first_item;
+        of[m] = members_[m].method->run(own[m], inner_);
+        continue;
+      }
+      for (int64_t i = 0; i < items; ++i) {  // every item has targets of its own
+        inner_.targets = targets[size_t(i)];
+        inner_.first_item = request.first_item + uint32_t(i);
+        of[m].push_back(members_[m].method->run(own[m].slice(i, i + 1).clone(), inner_)[0]);
+      }
+    }
+    std::vector<std::vector<Result>> results(static_cast<size_t>(items));
+    for (size_t i = 0; i < results.size(); ++i)
+      for (size_t t = 0; t < request.targets.size(); ++t) {
+        std::vector<Result> votes;
+        for (auto& member : of) votes.push_back(std::move(member[i][t]));
+        results[i].push_back(joined(std::move(votes), int64_t(i)));
+      }
+    return results;
+  }
+
+ private:
+  struct Member {
+    const Model* model;
+    std::unique_ptr<Method> method, predict;
+  };
+
+  static Mode mode_of(const OptionSet& options) {
+    const std::vector<std::string> names{"mean-abs", "minmax", "l1", "mean-square", "stack"};
+    const std::string c = options.choice("mode", names);
+    return Mode(std::find(names.begin(), names.end(), c) - names.begin());
+  }
+  static Labels labels_of(const OptionSet& options) {
+    const std::string c = options.choice("labels", {"own", "first", "majority"});
+    return c == "own" ? Labels::own : c == "first" ? Labels::first : Labels::majority;
+  }
+
+  void add(const Model& model, const Job& job) {
+    if (model.classes != job.model.classes)
+      fail_usage("consensus: '{}' has {} classes, '{}' has {}", job.model.name, job.model.classes,
+                 model.name, model.classes);
+    const bool own = labels_ == Labels::own;
+    members_.push_back({&model, make_method(model, job.settings, inner_, own ? job.items : 1),
+                        own ? nullptr : make_method(model, job.settings, predict_, job.items)});
+  }
+
+  Tensor input_of(size_t member, const Tensor& inputs, const Request& request) const {
+    const Model &first = *members_[0].model, &model = *members_[member].model;
+    if (member == 0) return inputs;
+    if (request.model_inputs.empty()) {
+      if (model.input != first.input)
+        fail_usage("consensus: '{}' takes inputs of {}, '{}' of {}: each needs its own", first.name,
+                   to_string(first.input), model.name, to_string(model.input));
+      return renormalised(inputs, first.preprocess, model.preprocess);
+    }
+    if (request.model_inputs.size() + 1 != members_.size())
+      fail_usage("consensus: inputs for {} of {} models", request.model_inputs.size(),
+                 members_.size() - 1);
+    const Tensor& own = request.model_inputs[member - 1];
+    check_inputs(model, own);
+    if (own.shape()[0] != inputs.shape()[0])
+      fail_shape("consensus: {} inputs for '{}', {} for '{}'", inputs.shape()[0], first.name,
+                 own.shape()[0], model.name);
+    return own;
+  }
+
+  // For each item the targets with `predicted` replaced by the first model's class, or by the class
+  // that most models predict (of equals the one that comes first).
+  std::vector<std::vector<Target>> chosen(const std::vector<Tensor>& inputs,
+                                          const std::vector<Target>& targets) const {
+    std::vector<std::vector<Target>> all(static_cast<size_t>(inputs[0].shape()[0]), targets);
+    if (labels_ == Labels::own) return all;
+    std::vector<std::vector<int64_t>> classes(all.size());
+    const size_t voters = labels_ == Labels::first ? 1 : members_.size();
+    for (size_t m = 0; m < voters; ++m) {
+      const auto answers = members_[m].predict->run(inputs[m], predict_);
+      for (size_t i = 0; i < all.size(); ++i) classes[i].push_back(answers[i][0].target);
+    }
+    for (size_t i = 0; i < all.size(); ++i) {
+      const auto most =
+          std::max_element(classes[i].begin(), classes[i].end(), [&](int64_t a, int64_t b) {
+            return std::count(classes[i].begin(), classes[i].end(), a) <
+                   std::count(classes[i].begin(), classes[i].end(), b);
+          });
+      for (Target& t : all[i])
+        if (t.of < 0) t.of = *most;
+    }
+    return all;
+  }
+
+  Result joined(std::vector<Result> votes, int64_t item) const {
+    Result r = votes[0];
+    r.gap.reset();
+    Tensor map;
+    std::vector<std::optional<double>> agreement;
+    if (mode_ == Mode::stack) {
+      agreement.resize(votes.size());
+      Shape s = votes[0].attribution.shape();
+      const int64_t one = s.count();
+      std::vector<int64_t> sizes{int64_t(votes.size())};
+      sizes.insert(sizes.end(), s.begin(), s.end());
+      map = Tensor(Type{Shape(sizes)});
+      for (size_t m = 0; m < votes.size(); ++m) {
+        if (votes[m].attribution.shape() != s)
+          fail_usage("consensus: maps of shapes {} and {} do not stack; another mode resizes them",
+                     to_string(s), to_string(votes[m].attribution.shape()));
+        std::ranges::copy(votes[m].attribution.reals(), map.reals().begin() + int64_t(m) * one);
+      }
+    } else {
+      std::vector<Tensor> maps;
+      for (const Result& vote_of : votes) maps.push_back(vote(vote_of.attribution, mode_, input_));
+      map = Tensor(maps[0].type());
+      for (const Tensor& one : maps)
+        for (size_t p = 0; p < map.reals().size(); ++p)
+          map.reals()[p] += one.reals()[p] / real(maps.size());
+      for (const Tensor& one : maps) agreement.emplace_back(cosine(one, map));
+    }
+    r.members.clear();
+    for (size_t m = 0; m < votes.size(); ++m)
+      r.members.push_back(
+          {members_[m].model->name, votes[m].target, votes[m].probability, agreement[m]});
+    finish(r, std::move(map), "consensus", item);
+    return r;
+  }
+
+  Mode mode_;
+  Labels labels_;
+  Shape input_;
+  Request inner_, predict_;
+  std::vector<std::shared_ptr<const Model>> shared_;
+  std::vector<Member> members_;
+};
+
+}  // namespace
+
+std::unique_ptr<Method> make_consensus(const Job& job) { return std::make_unique<Consensus>(job); }
+
+}  // namespace whence

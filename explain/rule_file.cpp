@@ -1,0 +1,307 @@
+#include "explain/rule_file.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "io/files.h"
+#include "io/json.h"
+#include "runtime/check.h"
+#include "runtime/text.h"
+
+namespace whence {
+namespace {
+
+// Beyond this a float may be infinite after a few products.
+constexpr double largest_number = 1e30;
+constexpr int64_t most_bytes = int64_t(1) << 20;  // of a file
+
+[[noreturn]] void reject(const std::string& place, const std::string& what) {
+  fail(ErrorKind::file, ErrorCode::format, "{}: {}", place, what);
+}
+
+// The parameters of one row, by the names of the fields of its rule.
+class Fields {
+ public:
+  explicit Fields(const JsonObject& row) : row_(row) {}
+
+  template <class R>
+  R read(R rule) {
+    if constexpr (requires { rule.by; }) stabiliser(rule.by);
+    if constexpr (requires { rule.alpha; }) shares(rule.alpha, rule.beta);
+    if constexpr (requires { rule.gamma; }) number("gamma", rule.gamma, 0, largest_number);
+    if constexpr (requires { rule.joint; }) flag("joint", rule.joint);
+    if constexpr (requires { rule.generalised; }) flag("generalised", rule.generalised);
+    if constexpr (requires { rule.bias; }) flag("bias", rule.bias);
+    if constexpr (requires { rule.low; }) box(rule.low, rule.high);
+    if constexpr (requires { rule.joint; })
+      if (rule.bias && !rule.joint)
+        reject(row_.file(), "'bias' is true: it contributes only where 'joint' is true");
+    return rule;
+  }
+
+  void stabiliser(Stabiliser& by) {
+    number("epsilon", by.epsilon, 0, largest_number);
+    known_.emplace_back("stabiliser");
+    const auto kind = row_.text("stabiliser");
+    if (!kind) return;
+    if (*kind == "guarded")
+      by.kind = Stabiliser::guarded;
+    else if (*kind == "away")
+      by.kind = Stabiliser::away;
+    else if (*kind == "shifted")
+      by.kind = Stabiliser::shifted;
+    else
+      reject(row_.file(),
+             fmt::format("'stabiliser' is '{}', one of 'guarded', 'away', 'shifted' is expected",
+                         printable(*kind)));
+  }
+  void flag(const char* key, bool& field) {
+    known_.emplace_back(key);
+    field = row_.flag(key).value_or(field);
+  }
+
+  // Throws unless every key of the row has been read.
+  void check_all_known(const std::string& rule) const {
+    for (const auto& [key, value] : row_.value().items()) {
+      if (key == "kinds" || key == "name" || key == "rule") continue;
+      if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
+      reject(row_.file(),
+             fmt::format("rule {} has no parameter '{}'; {}", rule, printable(key),
+                         known_.empty() ? "it has none" : "it has " + listing(known_)));
+    }
+  }
+
+ private:
+  void number(const char* key, double& field, double low, double high) {
+    known_.emplace_back(key);
+    field = row_.number(key, low, high).value_or(field);
+  }
+  // alpha - beta = 1; one of them gives the other.
+  void shares(double& alpha, double& beta) {
+    constexpr double most = 1e6;
+    const auto a = row_.number("alpha", 1, most), b = row_.number("beta", 0, most);
+    known_.insert(known_.end(), {"alpha", "beta"});
+    if (a && b && std::abs(*a - *b - 1) > 1e-9)
+      reject(row_.file(), fmt::format("'alpha' {} and 'beta' {}: alpha - beta must be 1", *a, *b));
+    if (!a && !b) return;
+    alpha = a ? *a : *b + 1;
+    beta = b ? *b : *a - 1;
+  }
+  std::vector<double> bounds(const char* key) {
+    constexpr size_t most = 4096;
+    known_.emplace_back(key);
+    const Json* value = row_.find(key);
+    if (!value) return {};
+    const auto one = [&](const Json& v, const std::string& name) {
+      return json_number(v, row_.file(), name, -largest_number, largest_number);
+    };
+    if (!value->is_array()) return {one(*value, key)};
+    if (value->empty() || value->size() > most)
+      reject(row_.file(),
+             fmt::format("'{}' has {} numbers, 1 to {} are expected", key, value->size(), most));
+    std::vector<double> all;
+    for (size_t i = 0; i < value->size(); ++i)
+      all.push_back(one((*value)[i], fmt::format("{}[{}]", key, i)));
+    return all;
+  }
+  void box(std::vector<double>& low, std::vector<double>& high) {
+    low = bounds("low"), high = bounds("high");
+    if (low.size() != high.size())
+      reject(row_.file(), fmt::format("'low' has {} numbers and 'high' has {}: one each for a "
+                                      "channel, one for all, or none",
+                                      low.size(), high.size()));
+    for (size_t i = 0; i < low.size(); ++i)
+      if (!(low[i] < high[i]))
+        reject(row_.file(), fmt::format("'low' {} is not below 'high' {}", low[i], high[i]));
+  }
+
+  const JsonObject& row_;
+  std::vector<std::string> known_;
+};
+
+template <class R>
+Rule defaults(Fields& fields) {
+  return fields.read(R{});
+}
+
+Rule z_plus(Fields& fields) {
+  rule::AlphaBeta rule{1, 0, true, {Stabiliser::away, 1e-6}, true};
+  fields.stabiliser(rule.by);
+  fields.flag("bias", rule.bias);
+  return rule;
+}
+
+struct Form {
+  const char* name;
+  Rule (*read)(Fields&);
+};
+constexpr Form forms[] = {
+    {"Pass", defaults<rule::Pass>},
+    {"Identity", defaults<rule::Pass>},
+    {"Norm", defaults<rule::Norm>},
+    {"Halves", defaults<rule::Halves>},
+    {"Taylor", defaults<rule::Taylor>},
+    {"ConstantProbabilities", defaults<rule::ConstantProbabilities>},
+    {"ByMass", defaults<rule::ByMass>},
+    {"Epsilon", defaults<rule::Epsilon>},
+    {"Gamma", defaults<rule::Gamma>},
+    {"AlphaBeta", defaults<rule::AlphaBeta>},
+    {"ZPlus", z_plus},
+    {"PositiveWeights", defaults<rule::PositiveWeights>},
+    {"ZBox", defaults<rule::ZBox>},
+    {"WSquare", defaults<rule::WSquare>},
+    {"Flat", defaults<rule::Flat>},
+    {"Sum", defaults<rule::Sum>},
+    {"Clone", defaults<rule::Clone>},
+};
+
+constexpr const char* gradient_rules[] = {"Guided", "Deconvolution", "Rescale"};
+
+std::string text_of(const JsonObject& object, const char* key, size_t most) {
+  const auto text = object.text(key);
+  if (!text) reject(object.file(), fmt::format("'{}' is missing", key));
+  if (text->empty() || text->size() > most)
+    reject(object.file(),
+           fmt::format("'{}' has {} bytes, 1 to {} are expected", key, text->size(), most));
+  return *text;
+}
+
+Rule rule_of(const JsonObject& row) {
+  const std::string name = text_of(row, "rule", 200);
+  std::vector<std::string> names;
+  for (const Form& form : forms) {
+    names.emplace_back(form.name);
+    if (name != form.name) continue;
+    Fields fields(row);
+    const Rule rule = form.read(fields);
+    fields.check_all_known(name);
+    return rule;
+  }
+  for (const char* other : gradient_rules)
+    if (name == other)
+      reject(row.file(), fmt::format("rule {} is one for gradients, not for relevance", name));
+  reject(row.file(), fmt::format("'rule' is '{}', which is none; the nearest are {}",
+                                 printable(name), listing(nearest(name, names))));
+}
+
+std::string kinds_of(const JsonObject& row) {
+  const std::string kinds = text_of(row, "kinds", 1000);
+  for (size_t at = 0; at <= kinds.size();) {
+    const size_t end = std::min(kinds.find('|', at), kinds.size());
+    const std::string one = kinds.substr(at, end - at);
+    const auto& known = rule_kinds();
+    if (std::find(known.begin(), known.end(), one) == known.end())
+      reject(row.file(), fmt::format("'kinds' has '{}', no kind of operator; the nearest are {}",
+                                     printable(one), listing(nearest(one, known))));
+    at = end + 1;
+  }
+  return kinds;
+}
+
+// The keys of a table; those of a row depend on its rule.
+void check_keys(const JsonObject& table) {
+  for (const auto& [key, value] : table.value().items())
+    if (key != "name" && key != "merge_norms" && key != "rows")
+      reject(table.file(), fmt::format("there is no key '{}'; a table has 'name', 'merge_norms', "
+                                       "'rows'",
+                                       printable(key)));
+}
+
+const Json& rows_of(const JsonObject& table) {
+  constexpr size_t most = 1000;
+  const Json* rows = table.find("rows");
+  if (!rows) reject(table.file(), "'rows' is missing, a list of {\"kinds\", \"rule\"}");
+  if (!rows->is_array())
+    reject(table.file(), fmt::format("'rows' is {}, a list is expected", json_type(*rows)));
+  if (rows->empty() || rows->size() > most)
+    reject(table.file(),
+           fmt::format("'rows' has {} rows, 1 to {} are expected", rows->size(), most));
+  return *rows;
+}
+
+RuleTable box_of_pixels(const Model& model) {
+  const Preprocess& p = model.preprocess;
+  if (model.input.rank() != 3 || size_t(model.input[0]) != p.mean.size())
+    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+         "rules epsilon-gamma-box: '{}' has inputs of {}, bounds are known for images of {} "
+         "channels",
+         model.name, to_string(model.input), p.mean.size());
+  std::vector<double> low, high;
+  for (size_t c = 0; c < p.mean.size(); ++c) {
+    low.push_back((0 - p.mean[c]) / p.std[c]);
+    high.push_back((1 - p.mean[c]) / p.std[c]);
+  }
+  return epsilon_gamma_box(std::move(low), std::move(high));
+}
+
+struct Named {
+  const char* name;
+  RuleTable (*make)(const Model&);
+};
+constexpr Named tables[] = {
+    {"epsilon-plus", [](const Model&) { return epsilon_plus(); }},
+    {"epsilon-plus-flat", [](const Model&) { return epsilon_plus_flat(); }},
+    {"epsilon-alpha2-beta1", [](const Model&) { return epsilon_alpha2_beta1(); }},
+    {"epsilon-alpha2-beta1-flat", [](const Model&) { return epsilon_alpha2_beta1_flat(); }},
+    {"epsilon-gamma-box", box_of_pixels},
+    {"interpretdl", [](const Model&) { return interpretdl_cnn(); }},
+    {"captum", [](const Model&) { return captum_default(); }},
+    {"attn-lrp", [](const Model&) { return attn_lrp(); }},
+    {"cp-lrp", [](const Model&) { return cp_lrp(); }},
+    {"chefer-stable", [](const Model&) { return chefer_stable(); }},
+    {"chefer-classic", [](const Model&) { return chefer_classic(); }},
+};
+
+}  // namespace
+
+const std::vector<std::string>& rule_kinds() {
+  static const std::vector<std::string> kinds = {
+      "*",          "first",    "fanout",         "linear",        "conv2d",      "attention",
+      "einsum",     "relu",     "relu6",          "gelu",          "gelu_tanh",   "gelu_quick",
+      "tanh",       "softmax",  "log_softmax",    "layer_norm",    "add",         "sub",
+      "mul",        "div",      "affine",         "sum",           "mean",        "reshape",
+      "slice",      "pad",      "concat",         "expand",        "patchify",    "unpatchify",
+      "batch_norm", "max_pool", "channels_first", "channels_last", "average_pool"};
+  return kinds;
+}
+
+RuleTable parse_rule_table(std::string_view text, const std::string& file,
+                           const std::string& name) {
+  const Json document = parse_json(text, file, {.bytes = most_bytes, .depth = 8});
+  const JsonObject table(document, file);
+  check_keys(table);
+  RuleTable result;
+  result.name = printable(table.text("name").value_or(name));
+  result.merge_norms = table.flag("merge_norms").value_or(false);
+  for (const Json& value : rows_of(table)) {
+    const JsonObject row(value, fmt::format("{}: row {}", table.file(), result.rows.size()));
+    std::string kinds = kinds_of(row), glob = row.has("name") ? text_of(row, "name", 200) : "*";
+    result.rows.push_back({std::move(kinds), std::move(glob), rule_of(row)});
+  }
+  return result;
+}
+
+RuleTable read_rule_table(const std::filesystem::path& path) {
+  const std::vector<uint8_t> bytes = read_file(path, most_bytes);
+  return parse_rule_table({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                          path_text(path), path.stem().string());
+}
+
+const std::vector<std::string>& rule_table_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const Named& table : tables) all.emplace_back(table.name);
+    return all;
+  }();
+  return names;
+}
+
+RuleTable rule_table(const std::string& name_or_path, const Model& model) {
+  for (const Named& table : tables)
+    if (name_or_path == table.name) return table.make(model);
+  if (name_or_path.ends_with(".json")) return read_rule_table(name_or_path);
+  fail_usage("rules '{}' are neither a table nor a .json file; the nearest are {}",
+             printable(name_or_path), listing(nearest(name_or_path, rule_table_names())));
+}
+
+}  // namespace whence
