@@ -1,4 +1,4 @@
-// `whence demo`: the bundled scenes, explained by the bundled model with every method.
+// `whence demo`: the bundled scenes, and what every method that applies says of each bundled model.
 #include "cli/demo.h"
 
 #include <fmt/format.h>
@@ -21,14 +21,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Pictures of things that all of them know; the scenes are the first one's.
+constexpr const char* shown[] = {"demo-vit", "demo-resnet"};
+
 struct SceneFile {
   fs::path path;
-  std::vector<int64_t> classes;
+  std::vector<std::string> classes;  // as written
 };
 
 // scenes.json: {"scenes": [{"file": "NAME.png", "classes": ["ladybird", "kite"]}, ...]}, or the
 // list alone; a class is a name or an index.
-std::vector<SceneFile> read_scenes(const fs::path& folder, const std::vector<std::string>& labels) {
+std::vector<SceneFile> read_scenes(const fs::path& folder) {
   const fs::path index = folder / "scenes.json";
   const std::string name = path_text(index);
   const Json document = read_json(index);
@@ -44,9 +47,7 @@ std::vector<SceneFile> read_scenes(const fs::path& folder, const std::vector<std
       fail(ErrorKind::file, ErrorCode::format, "{}: a scene lacks its 'file' or 'classes'", name);
     SceneFile scene{folder / *file, {}};
     for (const Json& label : *classes)
-      scene.classes.push_back(
-          read_target(label.is_string() ? label.get<std::string>() : label.dump(), labels)
-              .target.of);
+      scene.classes.push_back(label.is_string() ? label.get<std::string>() : label.dump());
     scenes.push_back(std::move(scene));
   }
   return scenes;
@@ -55,98 +56,151 @@ std::vector<SceneFile> read_scenes(const fs::path& folder, const std::vector<std
 // Scenes are as small as the model's input; screens are not.
 int enlargement(const Image& image) { return std::max(1, 192 / std::max(image.width, 1)); }
 
-class Demo {
+using Models = std::vector<std::shared_ptr<const Model>>;
+
+// All that one model has to say; where several are asked together, the others join it.
+class Speaker {
  public:
-  explicit Demo(const Options& options);
-  DemoReport run();
+  Speaker(const Models& models, size_t speaking, const Options& options,
+          const std::vector<SceneFile>& files, DemoReport& report);
+  void answer();
 
  private:
+  void predict(size_t scene);
   void explain(size_t scene, const MethodInfo& method);
 
+  const std::vector<SceneFile>& files_;
+  DemoReport& report_;
   std::shared_ptr<const Model> model_;
-  std::vector<SceneFile> files_;
-  std::vector<Tensor> inputs_;
-  std::vector<Preprocess::Region> regions_;  // of the enlarged pictures
+  Models others_;
   std::unique_ptr<Explainer> explainer_;
-  DemoReport report_;
+  std::vector<Tensor> inputs_;
+  std::vector<std::vector<Tensor>> inputs_of_others_;
+  std::vector<Preprocess::Region> regions_;  // of the enlarged pictures
+  DemoModel said_;
   Progress progress_;
   std::string progress_text_;
 };
 
-Demo::Demo(const Options& options) {
-  Options bundled = options;
-  bundled.model = "demo-vit";
-  model_ = open_model(bundled);
-  files_ = or_quit(ExitCode::model, [&] {
-    return read_scenes(find_model(bundled.model) / "scenes", model_->labels);
-  });
+Speaker::Speaker(const Models& models, size_t speaking, const Options& options,
+                 const std::vector<SceneFile>& files, DemoReport& report)
+    : files_(files), report_(report), model_(models[speaking]), others_(models) {
+  others_.erase(others_.begin() + int64_t(speaking));
   Explainer::Settings settings = options.settings;
   settings.progress = [this](double) {
     progress_.show(progress_text_);
     return signal_caught() == 0;
   };
   explainer_ = std::make_unique<Explainer>(model_, std::move(settings));
-  report_.model = bundled.model;
-  report_.architecture = model_->architecture;
-  report_.labels = model_->labels;
-  report_.methods = methods();
+  said_.name = shown[speaking];
+  said_.architecture = model_->architecture;
+  said_.labels = model_->labels;
+  for (const MethodInfo& method : methods())
+    if (applies(method, *model_)) said_.methods.push_back(method);
 }
 
-DemoReport Demo::run() {
-  for (const SceneFile& file : files_) {
-    const Image image = or_quit(ExitCode::model, [&] { return read_image(file.path); });
-    const int k = enlargement(image);
-    Preprocess::Region region = model_->preprocess.region(image);
-    regions_.push_back({region.left * k, region.top * k, region.width * k, region.height * k});
-    inputs_.push_back(model_->preprocess(image));
-    DemoScene scene;
-    scene.file = to_utf8(file.path.filename().native());
-    scene.picture = resize(image, image.width * k, image.height * k, Resample::bicubic);
-    const Tensor logits = explainer_->logits(stacked({&inputs_.back()}));
-    const auto all = top_classes(logits.reals(), model_->classes);
-    scene.top.assign(all.begin(), all.begin() + std::min<int64_t>(4, model_->classes));
-    for (const int64_t label : file.classes) {
-      DemoClass one{label, model_->labels[size_t(label)], 0, {}};
-      for (const ClassScore& c : all)
-        if (c.index == label) one.probability = c.probability;
-      scene.classes.push_back(std::move(one));
-    }
-    report_.scenes.push_back(std::move(scene));
-  }
-  for (const MethodInfo& method : report_.methods)
+void Speaker::answer() {
+  for (size_t s = 0; s < files_.size(); ++s) predict(s);
+  for (const MethodInfo& method : said_.methods)
     for (size_t s = 0; s < files_.size(); ++s) {
-      progress_text_ = fmt::format("{} of {}", method.id, report_.scenes[s].file);
+      progress_text_ =
+          fmt::format("{} of {} by {}", method.id, files_[s].path.filename().string(), said_.name);
       explain(s, method);
     }
   progress_.clear();
-  return std::move(report_);
+  report_.models.push_back(std::move(said_));
 }
 
-void Demo::explain(size_t scene, const MethodInfo& method) {
+void Speaker::predict(size_t scene) {
+  const Image image = or_quit(ExitCode::model, [&] { return read_image(files_[scene].path); });
+  const Preprocess::Region region = model_->preprocess.region(image);
+  const double k = double(report_.scenes[scene].picture.width) / image.width;
+  regions_.push_back({region.left * k, region.top * k, region.width * k, region.height * k});
+  inputs_.push_back(model_->preprocess(image));
+  inputs_of_others_.emplace_back();
+  for (const auto& other : others_) {
+    const Tensor input = other->preprocess(image);
+    inputs_of_others_.back().push_back(stacked({&input}));
+  }
+  const Tensor logits = explainer_->logits(stacked({&inputs_.back()}));
+  const auto all = top_classes(logits.reals(), model_->classes);
+  DemoAnswer answer;
+  answer.top.assign(all.begin(), all.begin() + std::min<int64_t>(4, model_->classes));
+  for (const std::string& text : files_[scene].classes) {
+    DemoClass one;
+    one.label = read_target(text, model_->labels).target.of;
+    for (const ClassScore& c : all)
+      if (c.index == one.label) one.probability = c.probability;
+    answer.classes.push_back(std::move(one));
+  }
+  said_.answers.push_back(std::move(answer));
+}
+
+void Speaker::explain(size_t scene, const MethodInfo& method) {
   Request request;
   request.method = method.id;
   request.targets.clear();
-  for (const int64_t label : files_[scene].classes) request.targets.push_back({label, -1});
+  if (method.takes_models) {
+    request.models = others_;
+    request.model_inputs = inputs_of_others_[scene];
+  }
+  DemoAnswer& answer = said_.answers[scene];
+  for (const DemoClass& one : answer.classes) request.targets.push_back({one.label, -1});
   const auto results = explainer_->explain(stacked({&inputs_[scene]}), request);
-  DemoScene& of = report_.scenes[scene];
   for (size_t t = 0; t < results[0].size(); ++t)
-    of.classes[t].overlays.push_back(overlay(of.picture, results[0][t].attribution, regions_[scene],
-                                             {.opacity = 0.55, .legend = false}));
+    answer.classes[t].overlays.push_back(overlay(report_.scenes[scene].picture,
+                                                 results[0][t].attribution, regions_[scene],
+                                                 {.opacity = 0.55, .legend = false}));
+}
+
+DemoReport explained(const Options& options) {
+  const auto files =
+      or_quit(ExitCode::model, [&] { return read_scenes(find_model(shown[0]) / "scenes"); });
+  DemoReport report;
+  for (const SceneFile& file : files) {
+    const Image image = or_quit(ExitCode::model, [&] { return read_image(file.path); });
+    const int k = enlargement(image);
+    report.scenes.push_back({to_utf8(file.path.filename().native()),
+                             resize(image, image.width * k, image.height * k, Resample::bicubic),
+                             {}});
+  }
+  Models models;
+  for (const char* name : shown) {
+    Options bundled = options;
+    bundled.model = name;
+    models.push_back(open_model(bundled));
+  }
+  for (size_t i = 0; i < models.size(); ++i) Speaker(models, i, options, files, report).answer();
+  const DemoModel& first = report.models[0];
+  for (size_t s = 0; s < files.size(); ++s)
+    for (const DemoClass& one : first.answers[s].classes)
+      report.scenes[s].things.push_back(first.labels[size_t(one.label)]);
+  return report;
 }
 
 void print_table(const DemoReport& report) {
   size_t file = 0, label = 0;
-  for (const DemoScene& scene : report.scenes) {
-    file = std::max(file, columns(scene.file));
-    for (const std::string& name : report.labels) label = std::max(label, columns(name));
+  for (const DemoScene& scene : report.scenes) file = std::max(file, columns(scene.file));
+  for (const DemoModel& model : report.models)
+    for (const std::string& name : model.labels) label = std::max(label, columns(name));
+  std::vector<Table::Column> titles{{"scene", file}, {"in it", label}};
+  for (const DemoModel& model : report.models) {
+    titles.push_back({model.name, 0, true});
+    titles.push_back({"predicted", label});
   }
-  Table table({{"scene", file}, {"in it", label}, {"probability", 0, true}, {"predicted", label}});
-  for (const DemoScene& scene : report.scenes)
-    for (const DemoClass& one : scene.classes)
-      table.row(
-          {&one == &scene.classes[0] ? scene.file : std::string(), one.name,
-           fmt::format("{:.4f}", one.probability),
-           &one == &scene.classes[0] ? report.labels[size_t(scene.top[0].index)] : std::string()});
+  Table table(titles);
+  for (size_t s = 0; s < report.scenes.size(); ++s) {
+    const DemoScene& scene = report.scenes[s];
+    for (size_t t = 0; t < scene.things.size(); ++t) {
+      std::vector<std::string> cells{t == 0 ? scene.file : "", scene.things[t]};
+      for (const DemoModel& model : report.models) {
+        const DemoAnswer& answer = model.answers[s];
+        cells.push_back(fmt::format("{:.4f}", answer.classes[t].probability));
+        cells.push_back(t == 0 ? model.labels[size_t(answer.top[0].index)] : "");
+      }
+      table.row(cells);
+    }
+  }
 }
 
 void print_json(const DemoReport& report, const fs::path& page, const fs::path& gallery) {
@@ -154,12 +208,12 @@ void print_json(const DemoReport& report, const fs::path& page, const fs::path& 
   record["page"] = to_utf8(page.native());
   record["gallery"] = to_utf8(gallery.native());
   record["scenes"] = Record::array();
-  for (const DemoScene& scene : report.scenes) {
+  for (size_t s = 0; s < report.scenes.size(); ++s) {
     Record one;
-    one["file"] = scene.file;
-    one["classes"] = Record::array();
-    for (const DemoClass& c : scene.classes) one["classes"].push_back(c.name);
-    one["top"] = top_record(scene.top, report.labels);
+    one["file"] = report.scenes[s].file;
+    one["classes"] = report.scenes[s].things;
+    for (const DemoModel& model : report.models)
+      one["top"][model.name] = top_record(model.answers[s].top, model.labels);
     record["scenes"].push_back(std::move(one));
   }
   print(line_of(record) + "\n");
@@ -168,7 +222,7 @@ void print_json(const DemoReport& report, const fs::path& page, const fs::path& 
 }  // namespace
 
 ExitCode run_demo(const Options& options) {
-  const DemoReport report = Demo(options).run();
+  const DemoReport report = explained(options);
   const fs::path folder = options.out / "demo";
   const fs::path page = folder / "index.html", gallery = folder / "gallery.png";
   std::error_code error;

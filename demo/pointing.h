@@ -17,8 +17,10 @@ struct Pointing {
   double single = 0;  // of one-thing scenes, explaining that thing's class
   double pairs = 0;   // of two-thing scenes, explaining each of the two classes in turn
 };
-// On `count` scenes of each sort, none of which training sees. `options` are the method's.
+// On `count` scenes of each sort, none of which training sees. `options` are the method's, `beside`
+// the other model of a consensus.
 Pointing measure_pointing(std::shared_ptr<const Model> model, const std::string& method,
-                          const std::map<std::string, std::string>& options, int64_t count);
+                          const std::map<std::string, std::string>& options, int64_t count,
+                          const std::shared_ptr<const Model>& beside = nullptr);
 
 }  // namespace whence::demo

@@ -10,6 +10,9 @@
 
 namespace whence::demo {
 
+// Side in pixels of the scenes that the bundled models are about.
+inline constexpr int usual_size = 96;
+
 struct SceneOptions {
   int size = 64;  // side in pixels, 16 or more; the layout is the same at every size
   // The number of things is drawn evenly from this range; their classes differ.

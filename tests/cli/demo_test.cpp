@@ -1,6 +1,7 @@
-// `whence demo`, with a stand-in for the bundled model beside a moved program.
+// `whence demo`, with stand-ins for the bundled models beside a moved program.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "tests/cli/program.h"
@@ -12,12 +13,17 @@ namespace {
 
 using nlohmann::json;
 
-// bin/whence finds share/whence/demo-vit.
+// bin/whence finds share/whence/demo-vit and share/whence/demo-resnet.
 void install(const Workplace& place) {
   fs::create_directories(place / "bin");
   fs::copy_file(WHENCE_PROGRAM, place / "bin/whence");
   fs::create_directories(place / "share/whence");
   fs::copy(place / "model", place / "share/whence/demo-vit");
+  const fs::path golden = fs::path(WHENCE_TEST_DATA) / "golden" / "cnn_resnet_hub";
+  fs::copy(golden, place / "share/whence/demo-resnet");
+  json config = json::parse(place.read("share/whence/demo-resnet/config.json"));
+  config["image_size"] = 32;
+  place.write("share/whence/demo-resnet/config.json", config.dump());
   place.write("share/whence/demo-vit/scenes/one.png", place.read("a.png"));
   place.write("share/whence/demo-vit/scenes/two.jpg", place.read("b.jpg"));
   place.write("share/whence/demo-vit/scenes/scenes.json",
@@ -39,17 +45,31 @@ TEST(CliDemo, writes_one_page_with_everything_in_it) {
   EXPECT_EQ(done.err, "");
   const json line = json::parse(done.out);
   EXPECT_EQ(line["page"], "out/demo/index.html");
-  EXPECT_EQ(line["scenes"].size(), 2u);
+  ASSERT_EQ(line["scenes"].size(), 2u);
+  for (const char* name : {"demo-vit", "demo-resnet"})
+    EXPECT_EQ(line["scenes"][1]["top"][name].size(), 4u) << name;
   const std::string page = place.read("out/demo/index.html");
-  // Two scenes and, for each of three classes, a picture by every method.
-  EXPECT_EQ(occurrences(page, "src=\"data:image/png;base64,"), 2 + 3 * methods().size());
+  // Two scenes and, for each of three classes, a picture by every method that applies to a model.
+  size_t maps[2] = {};
+  size_t at[2] = {};
+  for (const size_t m : {0, 1}) {
+    const char* name = m == 0 ? "demo-vit" : "demo-resnet";
+    const Model model = load_model(place / "share/whence" / name);
+    for (const MethodInfo& method : methods()) maps[m] += applies(method, model);
+    EXPECT_NE(page.find(model.architecture), std::string::npos) << name;
+    EXPECT_EQ(occurrences(page, std::string("<h3 class=\"model\">") + name), 2u + 3u) << name;
+    at[m] = page.find(std::string("<h3 class=\"model\">") + name + " <span>");
+  }
+  EXPECT_LT(maps[1], methods().size()) << "there are methods of transformers";
+  EXPECT_EQ(occurrences(page, "src=\"data:image/png;base64,"), 2 + 3 * (maps[0] + maps[1]));
+  EXPECT_EQ(occurrences(page.substr(at[0], at[1] - at[0]), "<figure>"), maps[0]);
   EXPECT_EQ(occurrences(page, "<img"), occurrences(page, "data:image/png"));
   for (const MethodInfo& method : methods())
     EXPECT_NE(page.find(method.id), std::string::npos) << method.id;
   EXPECT_EQ(page.find("://"), std::string::npos) << "the page must not need a network";
   const Image sheet = read_image(place / "out/demo/gallery.png");
-  EXPECT_GT(sheet.width, 128 * int(methods().size()));
-  EXPECT_GT(sheet.height, 128 * 3);
+  EXPECT_GT(sheet.width, 128 * int(1 + std::max(maps[0], maps[1])));
+  EXPECT_GT(sheet.height, 128 * (3 + 3));
   const Finished table = place.run("bin/whence demo -o out");
   EXPECT_EQ(table.code, 0);
   EXPECT_NE(table.out.find("look at out/demo/index.html\n"), std::string::npos);
