@@ -24,6 +24,7 @@
 
 #include "kernels/simt/engine.h"
 #include "tests/simt/child.h"
+#include "tests/simt/sources.h"
 
 namespace whence::simt_test {
 namespace {
@@ -100,22 +101,10 @@ std::string noticed(const Barrier& b, const std::vector<std::string>& tests, int
 }
 
 // The barriers that the sources have and no test passes.
-std::vector<Barrier> never_passed(const Users& users) {
-  std::vector<Barrier> missing;
-  for (const auto& entry : std::filesystem::directory_iterator(WHENCE_KERNEL_SOURCES)) {
-    std::ifstream in(entry.path());
-    std::string line;
-    for (int i = 1; std::getline(in, line); ++i) {
-      const std::string code = line.substr(0, line.find("//"));
-      if (code.find("__syncthreads(") == code.npos && code.find("__syncwarp(") == code.npos)
-        continue;
-      const bool passed = std::any_of(users.begin(), users.end(), [&](const auto& user) {
-        return user.first.line == i &&
-               std::filesystem::path(user.first.file).filename() == entry.path().filename();
-      });
-      if (!passed) missing.push_back({entry.path(), i});
-    }
-  }
+std::set<Place> never_passed(const Users& users) {
+  std::set<Place> missing = barrier_lines();
+  for (const auto& [barrier, tests] : users)
+    missing.erase({std::filesystem::path(barrier.file).filename().string(), barrier.line});
   return missing;
 }
 
@@ -141,10 +130,9 @@ int run(int rounds) {
                 verdict.c_str());
     std::fflush(stdout);
   }
-  std::vector<Barrier> missing;
+  std::set<Place> missing;
   if (asked == "*") missing = never_passed(users);
-  for (const Barrier& b : missing)
-    std::printf("%s  NO TEST PASSES IT\n", simt::text({b.file.c_str(), b.line}).c_str());
+  for (const Place& at : missing) std::printf("%s  NO TEST PASSES IT\n", text(at).c_str());
   std::printf("%zu barriers, %zu survivors, %zu that no test passes\n",
               users.size() + missing.size(), survivors, missing.size());
   return users.empty() || survivors > 0 || !missing.empty();

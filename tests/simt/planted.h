@@ -27,6 +27,13 @@ std::vector<Planted> warp_faults();
 std::vector<Planted> memory_faults();
 std::vector<Planted> grid_faults();
 std::vector<Planted> copy_faults();
+inline std::vector<Planted> planted_faults() {
+  std::vector<Planted> table;
+  for (const auto& part :
+       {barrier_faults(), warp_faults(), memory_faults(), grid_faults(), copy_faults()})
+    table.insert(table.end(), part.begin(), part.end());
+  return table;
+}
 
 // 0, 1, 2, ... times `step`, plus `first`
 inline std::vector<float> ramp(size_t n, float first = 0, float step = 1) {

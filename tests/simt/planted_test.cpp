@@ -89,20 +89,12 @@ TEST_P(PlantedFault, is_found_and_its_twin_is_clean) {
   }
 }
 
-std::vector<Planted> all() {
-  std::vector<Planted> table;
-  for (const auto& part :
-       {barrier_faults(), warp_faults(), memory_faults(), grid_faults(), copy_faults()})
-    table.insert(table.end(), part.begin(), part.end());
-  return table;
-}
-
-INSTANTIATE_TEST_SUITE_P(Simt, PlantedFault, testing::ValuesIn(all()),
+INSTANTIATE_TEST_SUITE_P(Simt, PlantedFault, testing::ValuesIn(planted_faults()),
                          [](const auto& row) { return row.param.name; });
 
 // The table itself, for whoever wants to read it: --gtest_filter=*table*.
 TEST(PlantedFaults, table_has_every_fault_found_by_something) {
-  for (const Planted& p : all()) {
+  for (const Planted& p : planted_faults()) {
     EXPECT_NE(p.found, 0u) << p.name;
     std::printf("%-28s %-9s %-4s %-4s %-4s  %s\n", p.name,
                 p.found & by_schedules ? "schedules" : "", p.found & by_bits ? "bits" : "",
