@@ -35,7 +35,7 @@ out=bench/results/$name-$commit.json
   for precision in f32 tf32 bf16; do
     for batch in 1 32 128; do
       printf '%s\n' "$comma"
-      "$build/bench/vit_bench" --json --device cuda --precision "$precision" --batch "$batch" --rounds 30
+      "$build/bench/model_bench" --json --device cuda --precision "$precision" --batch "$batch" --rounds 30
       comma=,
     done
   done

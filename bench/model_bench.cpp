@@ -1,12 +1,13 @@
-// A full-size vision transformer with random weights: times, work done, and memory, planned and
-// resident.
+// Full-size models with random weights, ViT-B/16 and ResNet-50: times, work done, and memory,
+// planned and resident.
 //
-//   vit_bench [--json] [--only METHOD] [--rounds N] [--threads N] [--batch N] [--depth N]
+//   model_bench [--json] [--only ROW] [--rounds N] [--threads N] [--batch N] [--depth N]
 //             [--device NAME] [--precision NAME]
 //
-// Rows: forward (images to logits), rollout, generic-attention (rule paper, start_layer 0,
-// gradient_of logit), tam (20 steps), integrated-gradients (50 steps), smoothgrad (5 samples),
-// transformer-attribution.
+// Rows of ViT-B/16: forward (images to logits), rollout, generic-attention (rule paper, start_layer
+// 0, gradient_of logit), tam (20 steps), integrated-gradients (50 steps), smoothgrad (5 samples),
+// transformer-attribution; of ResNet-50: resnet50-forward, resnet50-lrp (rules interpretdl),
+// resnet50-integrated-gradients (50 steps).
 // gflop counts what the plans execute; `of peak` divides by the rate measured in this process:
 // fused multiply-adds on the CPU, cuBLAS's product in the same precision on a GPU.
 #include <fmt/format.h>
@@ -22,6 +23,7 @@
 #include "bench/ceilings.h"
 #include "kernels/random.h"
 #include "weights/generate.h"
+#include "whence/cnn.h"
 #include "whence/explain.h"
 #include "whence/vit.h"
 
@@ -59,7 +61,7 @@ Options parse(int argc, char** argv) {
     else if (name == "--precision")
       o.precision = precision(value());
     else {
-      fmt::print(stderr, "vit_bench: unknown option {}\n", name);
+      fmt::print(stderr, "model_bench: unknown option {}\n", name);
       std::exit(2);
     }
   }
@@ -78,6 +80,18 @@ std::shared_ptr<const Model> random_vit_base(int64_t depth) {
   m->grid_height = m->grid_width = 14;
   m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
   m->weights = random_vit_weights(c, 1);
+  return m;
+}
+
+std::shared_ptr<const Model> random_resnet50() {
+  const ResNetConfig c;
+  auto m = std::make_shared<Model>();
+  m->name = "resnet50 (random)";
+  m->input = {3, 224, 224};
+  m->classes = c.classes;
+  m->grid_height = m->grid_width = 7;
+  m->build = [c](Graph& g, int64_t batch) { return build_resnet(g, c, batch); };
+  m->weights = random_cnn_weights(c, 1);
   return m;
 }
 
@@ -109,8 +123,15 @@ double quantile(std::vector<double> v, double q) {
   return v[size_t(q * double(v.size() - 1) + 0.5)];
 }
 
-Row measure(const std::shared_ptr<const Model>& model, const Options& o, const Request& r,
-            int64_t steps) {
+struct Work {
+  std::string name;
+  bool resnet;
+  Request request;
+  int64_t steps;
+};
+
+Row measure(const std::shared_ptr<const Model>& model, const Options& o, const Work& task) {
+  const Request& r = task.request;
   Tensor x(Type{{o.batch, 3, 224, 224}});
   cpu::Stream stream{o.threads};
   k::random_normal(stream, {7, 0, 0}, x.shape().count(), x.reals().data());
@@ -119,14 +140,14 @@ Row measure(const std::shared_ptr<const Model>& model, const Options& o, const R
   settings.device = o.device;
   settings.precision = o.precision;
   Row row;
-  row.name = r.method == "predict" ? "forward" : r.method;
+  row.name = task.name;
   const double before = resident_bytes();
   Explainer explainer(model, settings);
   const auto once = [&] { explainer.explain(x, r); };
   once();
   row.resident = resident_bytes() - before;
   row.planned = double(explainer.bytes(r, o.batch) + explainer.derived_bytes(r, o.batch));
-  row.gflop = work(explainer, r, x, steps) / 1e9;
+  row.gflop = work(explainer, r, x, task.steps) / 1e9;
   for (int i = 0; i < o.rounds; ++i) {
     const auto start = std::chrono::steady_clock::now();
     once();
@@ -155,7 +176,7 @@ void print(const std::vector<Row>& rows, const Options& o) {
   if (!o.json)
     fmt::print(
         "{} {}, {} threads, peak {:.0f} "
-        "GFLOP/s\n{:<22}{:>10}{:>10}{:>10}{:>9}{:>9}{:>14}{:>14}\n",
+        "GFLOP/s\n{:<32}{:>10}{:>10}{:>10}{:>9}{:>9}{:>14}{:>14}\n",
         to_string(o.device), to_string(o.precision), o.threads, peak, "", "median ms", "p10", "p90",
         "GFLOP", "of peak", "planned MiB", "resident MiB");
   for (const Row& r : rows) {
@@ -169,7 +190,7 @@ void print(const std::vector<Row>& rows, const Options& o) {
                                 {"planned_bytes", r.planned},
                                 {"resident_bytes", r.resident}});
     else
-      fmt::print("{:<22}{:>10.1f}{:>10.1f}{:>10.1f}{:>9.1f}{:>8.0f}%{:>14.1f}{:>14.1f}\n", r.name,
+      fmt::print("{:<32}{:>10.1f}{:>10.1f}{:>10.1f}{:>9.1f}{:>8.0f}%{:>14.1f}{:>14.1f}\n", r.name,
                  median, quantile(r.ms, 0.1), quantile(r.ms, 0.9), r.gflop, 100 * part,
                  r.planned / 1048576, r.resident / 1048576);
   }
@@ -180,26 +201,34 @@ void print(const std::vector<Row>& rows, const Options& o) {
 
 int run(int argc, char** argv) {
   const Options o = parse(argc, argv);
-  const auto model = random_vit_base(o.depth);
-  const std::vector<std::pair<Request, int64_t>> requests{
-      {{"predict", {}, {Target{}}, 0, {}, 0}, 1},
-      {{"rollout", {}, {Target{}}, 0, {}, 0}, 1},
-      {{"generic-attention",
-        {{"rule", "paper"}, {"start_layer", "0"}, {"gradient_of", "logit"}},
-        {Target{}},
-        0,
-        {},
-        0},
+  const auto request = [](std::string method, std::map<std::string, std::string> options) {
+    Request r;
+    r.method = std::move(method);
+    r.options = std::move(options);
+    return r;
+  };
+  const std::vector<Work> all{
+      {"forward", false, request("predict", {}), 1},
+      {"rollout", false, request("rollout", {}), 1},
+      {"generic-attention", false,
+       request("generic-attention",
+               {{"rule", "paper"}, {"start_layer", "0"}, {"gradient_of", "logit"}}),
        1},
-      {{"tam", {{"steps", "20"}, {"start_layer", "4"}}, {Target{}}, 0, {}, 0}, 20},
-      {{"integrated-gradients", {{"steps", "50"}}, {Target{}}, 0, {}, 0}, 50},
-      {{"transformer-attribution", {}, {Target{}}, 0, {}, 0}, 1},
-      {{"smoothgrad", {{"n_samples", "5"}}, {Target{}}, 0, {}, 0}, 5}};
+      {"tam", false, request("tam", {{"steps", "20"}, {"start_layer", "4"}}), 20},
+      {"integrated-gradients", false, request("integrated-gradients", {{"steps", "50"}}), 50},
+      {"transformer-attribution", false, request("transformer-attribution", {}), 1},
+      {"smoothgrad", false, request("smoothgrad", {{"n_samples", "5"}}), 5},
+      {"resnet50-forward", true, request("predict", {}), 1},
+      {"resnet50-lrp", true, request("lrp", {{"rules", "interpretdl"}}), 1},
+      {"resnet50-integrated-gradients", true, request("integrated-gradients", {{"steps", "50"}}),
+       50}};
+  std::shared_ptr<const Model> vit, resnet;  // made where they are asked for
   std::vector<Row> rows;
-  for (const auto& [request, steps] : requests) {
-    if (o.only.empty() || o.only == request.method ||
-        (o.only == "forward" && request.method == "predict"))
-      rows.push_back(measure(model, o, request, steps));
+  for (const Work& one : all) {
+    if (!o.only.empty() && o.only != one.name) continue;
+    auto& model = one.resnet ? resnet : vit;
+    if (!model) model = one.resnet ? random_resnet50() : random_vit_base(o.depth);
+    rows.push_back(measure(model, o, one));
   }
   print(rows, o);
   return 0;
