@@ -91,6 +91,11 @@ JobFacts job_facts(const Model& model, const Options& options, std::vector<Metho
   job.labels = model.labels;
   job.targets = std::move(targets);
   job.methods = std::move(methods);
+  for (MethodChoice& method : job.methods)  // rules=mine.json, baselines=mean.npy
+    for (const auto& [name, value] : method.given)
+      if (value.ends_with(".json") || value.ends_with(".npy"))
+        method.digests[name] = or_quit(
+            ExitCode::usage, [&] { return fingerprint(read_file(value, int64_t(16) << 30)); });
   return job;
 }
 

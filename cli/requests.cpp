@@ -57,6 +57,7 @@ nlohmann::ordered_json MethodChoice::options() const {
     const auto it = given.find(option.name);
     all[option.name] = typed_value(it == given.end() ? option.fallback : it->second);
   }
+  for (const auto& [name, digest] : digests) all[name + "_digest"] = digest;
   if (!models.empty()) {  // what they are called says too little: a file may be another tomorrow
     auto& list = all["models"] = nlohmann::ordered_json::array();
     for (const auto& model : models)

@@ -17,6 +17,8 @@ struct MethodChoice {
   std::string layer = {};  // empty: the method's own
   // Of a consensus: the models that option `models` names, once they are loaded.
   std::vector<std::shared_ptr<const Model>> models = {};
+  // Of the files that options name, so that results tell what was in them.
+  std::map<std::string, std::string> digests = {};
   // Every option with its value or default, numbers and flags as such; the layer, where it has one.
   nlohmann::ordered_json options() const;
   bool is_random() const;  // it draws numbers with these options

@@ -12,80 +12,12 @@
 #include <algorithm>
 #include <numeric>
 
-#include "explain/method.h"
-#include "io/npy.h"
-#include "kernels/random.h"
+#include "explain/baselines.h"
 #include "runtime/check.h"
 #include "whence/rules.h"
 
 namespace whence {
 namespace {
-
-// What every input is compared with: zeros or a file's inputs, the same for every item, or standard
-// normal variates of each item's own.
-class Baselines {
- public:
-  explicit Baselines(const Job& job)
-      : shape_(job.model.input),
-        source_(job.options.text("baselines")),
-        several_(job.info.id == "deeplift-shap") {
-    if (several_ && source_ == "random") {
-      count_ = job.options.integer("num_random_trials", 2, 10000);
-      values_ = Tensor(Type{shape_});
-    } else if (!several_ && source_ == "zero") {
-      values_ = Tensor(Type{shape_});
-    } else {
-      read();
-    }
-  }
-  int64_t count() const { return count_; }
-  // Baseline `trial` of an item; valid until the next call.
-  std::span<const real> at(const Request& request, int64_t item, int64_t trial) {
-    const size_t n = size_t(shape_.count());
-    if (!several_ || source_ != "random") return values_.reals().subspan(size_t(trial) * n, n);
-    if (request.draws) {
-      const int64_t row = trial * request.draws.shape()[1] + request.first_item + item;
-      return request.draws.reals().subspan(size_t(row) * n, n);
-    }
-    cpu::Stream one_thread;
-    k::random_normal(one_thread,
-                     {request.seed, request.first_item + uint32_t(item), uint32_t(trial)},
-                     int64_t(n), values_.reals().data());
-    return values_.reals();
-  }
-  void check_draws(const Request& request, int64_t items) const {
-    if (!request.draws) return;
-    const Shape& d = request.draws.shape();  // [trials, items, C, H, W]
-    if (d.rank() != 5 || d[0] < count_ || d[1] < int64_t(request.first_item) + items ||
-        d.count(2, 5) != shape_.count())
-      fail_shape("the draws have shape {}, [{}, items, {}, {}, {}] is needed", to_string(d), count_,
-                 shape_[0], shape_[1], shape_[2]);
-  }
-
- private:
-  void read() {
-    values_ = read_npy(source_);
-    const Shape s = values_.shape();
-    const bool batch = s.rank() == shape_.rank() + 1;
-    const Shape one = batch ? Shape(std::span(s.begin() + 1, s.end())) : s;
-    count_ = batch ? s[0] : 1;
-    const bool fits = one == shape_ && values_.type().dtype == Dtype::floating;
-    if (!several_ && (!fits || count_ != 1))
-      fail_shape("{}: a baseline of shape {} was given, the model's input is {}",
-                 printable(source_), to_string(s), to_string(shape_));
-    if (several_ && (!fits || count_ < 2))
-      fail_shape(
-          "{}: baselines of shape {} were given, two or more of the model's input {} are "
-          "needed",
-          printable(source_), to_string(s), to_string(shape_));
-  }
-
-  Shape shape_;
-  std::string source_;
-  bool several_;
-  int64_t count_ = 1;
-  Tensor values_;
-};
 
 // [2 n, C, H, W]: inputs, then their baselines, which may be one for all.
 Value make_pairs(Graph& g, const Shape& item, int64_t rows, bool one_baseline) {
@@ -109,6 +41,14 @@ Value softmax_multipliers(Scored& s, double epsilon) {
   return pad(add(mul(inputs(s.selector), ratio), slope), 0, 0, rows);
 }
 
+// Of deeplift one baseline, which is the same for all.
+const std::string& source_of(const Job& job) {
+  const std::string& source = job.options.text("baselines");
+  if (job.info.id == "deeplift" && source == "random")
+    fail_usage("option baselines of method deeplift is 'random', zero or a .npy file is needed");
+  return source;
+}
+
 class DeepLift final : public Method {
  public:
   explicit DeepLift(const Job& job)
@@ -118,7 +58,9 @@ class DeepLift final : public Method {
                   ? ScoreKind::logit
                   : ScoreKind::probability),
         multiply_(job.options.flag("multiply_by_inputs")),
-        baselines_(job),
+        baselines_(job.model, source_of(job),
+                   id_ == "deeplift-shap" ? job.options.integer("num_random_trials", 2, 10000) : 1,
+                   id_ == "deeplift-shap"),
         loops_(job, kind_),
         pass_(chunked_pass(
             job.model, job.settings, kind_, 2 * job.items * baselines_.count(),

@@ -8,10 +8,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "explain/baselines.h"
 #include "explain/points.h"
 #include "explain/quadrature.h"
-#include "io/npy.h"
-#include "kernels/random.h"
 #include "runtime/check.h"
 
 namespace whence {
@@ -23,17 +22,16 @@ class IntegratedGradients final : public Method {
       : model_(job.model),
         rule_(quadrature(job.options.choice("rule", quadrature_rules()),
                          int(job.options.integer("steps", 1, 100000)))),
-        baselines_(job.options.text("baselines")),
-        trials_(baselines_ == "random" ? job.options.integer("num_random_trials", 1, 10000) : 1),
+        baselines_(job.model, job.options.text("baselines"),
+                   job.options.integer("num_random_trials", 1, 10000), false),
         multiply_(job.options.flag("multiply_by_inputs")),
         loops_(job, score_kind(job.options)),
         clean_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items,
                             [](Scored&) { return Values{}; })),
-        points_(job, score_kind(job.options),
-                baselines_ == "zero" ? Points::Other::none : Points::Other::given,
-                int64_t(rule_.alpha.size()), [](Scored& s) { return s.gradient_by({s.image}); }) {
-    if (baselines_ != "zero" && baselines_ != "random") load_baseline();
-  }
+        points_(
+            job, score_kind(job.options),
+            job.options.text("baselines") == "zero" ? Points::Other::none : Points::Other::given,
+            int64_t(rule_.alpha.size()), [](Scored& s) { return s.gradient_by({s.image}); }) {}
 
   std::vector<const Pass*> passes() const override { return {&clean_, &points_.pass()}; }
 
@@ -47,13 +45,15 @@ class IntegratedGradients final : public Method {
       for (size_t t = 0; t < targets; ++t) of_item.emplace_back(Type{model_.input});
     std::vector<std::vector<double>> start_score(size_t(items), std::vector<double>(targets, 0));
 
-    for (int64_t trial = 0; trial < trials_; ++trial) {
+    baselines_.check_draws(request, items);
+    const int64_t trials = baselines_.count();
+    for (int64_t trial = 0; trial < trials; ++trial) {
       const Tensor b = baselines(inputs.shape(), request, trial);
       const auto starts = loops_.items(clean_, b, {Target{}}, nullptr, nullptr);
       for (int64_t i = 0; i < items; ++i)
         for (size_t t = 0; t < targets; ++t)
           start_score[size_t(i)][t] +=
-              loops_.score(starts.logits[size_t(i)], clean.chosen[size_t(i)][t]) / double(trials_);
+              loops_.score(starts.logits[size_t(i)], clean.chosen[size_t(i)][t]) / double(trials);
       const Tensor integral = points_.run(
           inputs, request, clean, loops_,
           [&](int64_t, int64_t step) {
@@ -69,46 +69,19 @@ class IntegratedGradients final : public Method {
           const auto g = integral.reals().subspan((size_t(i) * targets + t) * n, n);
           const auto sum = sums[size_t(i)][t].reals();
           for (size_t j = 0; j < n; ++j)
-            sum[j] += (multiply_ ? (x[j] - b0[j]) * g[j] : g[j]) / real(trials_);
+            sum[j] += (multiply_ ? (x[j] - b0[j]) * g[j] : g[j]) / real(trials);
         }
     }
     return collect(clean, sums, start_score);
   }
 
  private:
-  void load_baseline() {
-    baseline_ = read_npy(baselines_);
-    Shape s = baseline_.shape();
-    if (s.rank() == 4 && s[0] == 1) s = Shape(std::span(s.begin() + 1, s.end()));
-    if (s != model_.input || baseline_.type().dtype != Dtype::floating)
-      fail_shape("{}: a baseline of shape {} was given, the model's input is {}",
-                 printable(baselines_), to_string(baseline_.shape()), to_string(model_.input));
-  }
-
-  // One baseline for every item: zeros, the given one, or standard normal variates.
-  Tensor baselines(const Shape& shape, const Request& request, int64_t trial) const {
+  // The baseline of every item in this trial.
+  Tensor baselines(const Shape& shape, const Request& request, int64_t trial) {
     Tensor b(Type{shape});
-    const size_t n = size_t(model_.input.count());
-    for (int64_t i = 0; i < shape[0]; ++i) {
-      const auto row = b.reals().subspan(size_t(i) * n, n);
-      if (baseline_) {
-        const auto given = baseline_.reals();
-        std::copy(given.begin(), given.end(), row.begin());
-      } else if (baselines_ == "random" && request.draws) {
-        const Shape& d = request.draws.shape();  // [T, N, C, H, W]
-        if (d.rank() != 5 || d[0] < trials_ || d[1] < int64_t(request.first_item) + shape[0] ||
-            d.count(2, 5) != int64_t(n))
-          fail_shape("the draws have shape {}, [trials, items, C, H, W] is needed", to_string(d));
-        const auto z =
-            request.draws.reals().subspan(size_t(trial * d[1] + request.first_item + i) * n, n);
-        std::copy(z.begin(), z.end(), row.begin());
-      } else if (baselines_ == "random") {
-        cpu::Stream one_thread;
-        k::random_normal(one_thread,
-                         {request.seed, request.first_item + uint32_t(i), uint32_t(trial)},
-                         int64_t(n), row.data());
-      }
-    }
+    const int64_t n = model_.input.count();
+    for (int64_t i = 0; i < shape[0]; ++i)
+      std::ranges::copy(baselines_.at(request, i, trial), b.reals().begin() + i * n);
     return b;
   }
 
@@ -132,13 +105,11 @@ class IntegratedGradients final : public Method {
 
   const Model& model_;
   Quadrature rule_;
-  std::string baselines_;
-  int64_t trials_;
+  Baselines baselines_;
   bool multiply_;
   Loops loops_;
   Pass clean_;
   Points points_;
-  Tensor baseline_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 // row of mean over heads of max(R_last, 0). full-lrp follows
 // relevance to the pixels, summed over channels. Relevance starts as 1 at the explained class.
 #include <algorithm>
+#include <numeric>
 
 #include "explain/method.h"
 #include "runtime/check.h"
@@ -46,10 +47,19 @@ class TransformerAttribution final : public Method {
                                            ? Tensor::of({model_.input[1], model_.input[2]}, map)
                                            : patch_map(model_, map));
         });
-    return loops_.results(clean, std::move(maps), id_);
+    auto results = loops_.results(clean, std::move(maps), id_);
+    for (auto& item : results)
+      for (Result& r : item)
+        if (id_ == "full-lrp") r.gap = total(r.attribution) - (r.against < 0 ? 1 : 0);
+    return results;
   }
 
  private:
+  static double total(const Tensor& map) {
+    const auto values = std::as_const(map).reals();
+    return std::accumulate(values.begin(), values.end(), 0.0);
+  }
+
   Value chain(Scored& s, int64_t start, const RuleTable& rules) const {
     const Values cam = relevance_of_attention(s, start, rules);
     Values probs;

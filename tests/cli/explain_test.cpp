@@ -295,5 +295,28 @@ TEST(CliMethods, agree_with_the_library) {
   EXPECT_EQ(rest, "");
 }
 
+TEST(CliExplain, consensus_asks_every_model_in_its_own_size) {
+  const Workplace place;
+  const Finished done = place.run(
+      "whence explain -m demo-vit --method consensus -p models=demo-resnet,demo-vit -p "
+      "method=gradient --save npy,png,json -t predicted -t 1 a.png b.jpg");
+  EXPECT_EQ(done.code, 0) << done.err;
+  const auto lines = place.lines("whence-out/results.jsonl");
+  ASSERT_EQ(lines.size(), 4u);
+  const json first = json::parse(lines[0]);
+  EXPECT_EQ(first["shape"], (std::vector<int64_t>{96, 96}));
+  ASSERT_EQ(first["members"].size(), 3u);
+  EXPECT_EQ(first["members"][1]["model"], "demo-resnet");
+  EXPECT_EQ(first["members"][0]["agreement"], first["members"][2]["agreement"]);
+  EXPECT_EQ(first["options"]["models"].size(), 2u);
+  const Finished none = place.run("whence explain -m demo-vit --method consensus a.png");
+  EXPECT_EQ(none.code, 2);
+  EXPECT_EQ(none.err,
+            "whence: consensus: of one model, 'demo-vit'; name others in option models\n");
+  const Finished missing =
+      place.run("whence explain -m demo-vit --method consensus -p models=nomodel a.png");
+  EXPECT_EQ(missing.code, 3);
+}
+
 }  // namespace
 }  // namespace whence::cli_test

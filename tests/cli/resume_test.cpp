@@ -110,6 +110,29 @@ TEST(CliResume, skips_what_is_there_and_nothing_else) {
   }
 }
 
+TEST(CliResume, a_rules_file_is_what_is_in_it) {
+  const Workplace place;
+  const auto write = [&](const char* rule) {
+    const std::string text =
+        std::string(R"({"rows": [{"kinds": "linear", "rule": ")") + rule +
+        R"("}, {"kinds": "attention", "rule": "Taylor"}, {"kinds": "layer_norm", "rule": "Pass"},
+            {"kinds": "add|mean|sum", "rule": "Norm"}, {"kinds": "fanout", "rule": "Sum"},
+            {"kinds": "*", "rule": "Pass"}]})";
+    write_file_atomically(place / "mine.json", std::string_view(text));
+  };
+  const std::string call =
+      "whence explain -m model --method lrp --resume a.png b.jpg -p rules=mine.json";
+  write("Epsilon");
+  ASSERT_EQ(place.run(call).code, 0);
+  const Finished same = place.run(call);
+  EXPECT_NE(same.err.find("nothing to do"), std::string::npos) << same.err;
+  write("ZPlus");
+  const Finished other = place.run(call);
+  EXPECT_EQ(other.code, 0);
+  EXPECT_NE(other.err.find("rules_digest"), std::string::npos) << other.err;
+  EXPECT_EQ(place.lines("whence-out/results.jsonl").size(), 2u);
+}
+
 TEST(CliResume, other_options_are_computed_again_and_said) {
   const Workplace place;
   const std::string call = "whence explain -m model --method tam --resume a.png b.jpg -p steps=";

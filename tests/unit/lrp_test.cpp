@@ -183,6 +183,20 @@ std::vector<RuleTable> cnn_tables() {
           epsilon_gamma_box({-2, -2, -2}, {3, 3, 3})};
 }
 
+// Denominators that are 0 everywhere, and inputs of one sign.
+TEST(Lrp, constant_and_negative_images_have_finite_relevance) {
+  const nlohmann::json net = golden_json("interpreters_lrp.json").at("lrp_net");
+  Tensor images(Type{{4, 3, 16, 16}});
+  const real values[] = {0, 2, -2, real(-1e-20)};
+  for (size_t b = 0; b < 4; ++b)
+    std::fill_n(images.reals().begin() + long(b * 768), 768, values[b]);
+  for (const RuleTable& table : cnn_tables()) {
+    SCOPED_TRACE(table.name);
+    const NetRun run = run_net(net, table, images);
+    for (real v : run.relevance.reals()) ASSERT_TRUE(std::isfinite(v));
+  }
+}
+
 TEST(Lrp, a_sample_does_not_depend_on_its_neighbours) {
   const nlohmann::json net = golden_json("interpreters_lrp.json").at("lrp_net");
   const Tensor images = with_others(golden_image(net), 5);

@@ -254,6 +254,39 @@ TEST(Relevance, a_sample_does_not_depend_on_its_neighbours) {
   }
 }
 
+// The pixels' relevance by tables that leave the probabilities out or expand the softmax.
+std::vector<Tensor> pixels_of(const RuleTable& rules, const std::vector<double>& images) {
+  const auto batch = int64_t(images.size());
+  TinyViT m(batch);
+  const Value seed = m.graph.input("seed", m.logits.type(), Stage::seed);
+  const Value pixels = relevance(m.logits, mul(seed, m.logits), {m.image}, rules)[0];
+  Plan plan({m.logits, pixels});
+  plan.bind(m.weights);
+  Tensor x(Type{{batch, 3, 4, 4}}), s(Type{{batch, 3}});
+  for (int64_t b = 0; b < batch; ++b) {
+    const Tensor one = tiny_tensor(100, {3, 4, 4}, images[size_t(b)]);
+    std::copy_n(one.reals().begin(), 48, x.reals().begin() + 48 * b);
+    s.reals()[size_t(3 * b + 2)] = 1;
+  }
+  plan.set(m.image, x);
+  plan.set(seed, s);
+  plan.forward();
+  plan.backward();
+  std::vector<Tensor> rows;
+  for (int64_t b = 0; b < batch; ++b) rows.push_back(plan.get(pixels).slice(b, b + 1).clone());
+  return rows;
+}
+
+TEST(Relevance, of_other_tables_does_not_depend_on_neighbours_either) {
+  for (const RuleTable* rules : {&attn_lrp(), &cp_lrp(), &chefer_stable(), &chefer_classic()}) {
+    SCOPED_TRACE(rules->name);
+    const std::vector<double> images{1, .5, 2, -1, .1};
+    const auto batch = pixels_of(*rules, images);
+    for (size_t i = 0; i < images.size(); ++i)
+      expect_same_bits(batch[i], pixels_of(*rules, {images[i]})[0]);
+  }
+}
+
 TEST(Relevance, says_which_op_has_no_rule) {
   Graph g;
   const Value x = g.input("x", Type{{2, 3}}), y = g.name(gelu(x), "hidden");
