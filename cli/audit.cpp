@@ -137,16 +137,14 @@ ExitCode AuditJob::run() {
 }
 
 void AuditJob::run_group(const std::vector<Entry>& group) {
-  std::vector<const Entry*> readable;
-  for (const Entry& entry : group)
-    if (entry.error.empty()) readable.push_back(&entry);
+  const std::vector<const Entry*> entries = readable(group);
   Request request;
   request.method = method_.info->id;
   request.options = method_.given;
   request.targets.clear();
   for (const NamedTarget& target : targets_) request.targets.push_back(target.target);
   const auto outcomes =
-      compute_each<std::vector<Audit>>(readable, items_, [&](const Tensor& batch, size_t) {
+      compute_each<std::vector<Audit>>(entries, items_, [&](const Tensor& batch, size_t) {
         try {
           return explainer_->audit(batch, request);
         } catch (const Error& error) {
@@ -154,19 +152,10 @@ void AuditJob::run_group(const std::vector<Entry>& group) {
           throw Failure(exit_code(error, ExitCode::usage), error.what());  // of the request
         }
       });
-  size_t k = 0;
-  for (const Entry& entry : group) {
-    const Item& item = items_[entry.item];
-    if (!entry.error.empty()) {
-      show_error(item, entry.error);
-      continue;
-    }
-    const auto& outcome = outcomes[k++];
-    if (outcome.value)
-      show(item, *outcome.value);
-    else
-      show_error(item, outcome.error);
-  }
+  each_in_turn(
+      group, items_, outcomes,
+      [&](const Item& item, const std::vector<Audit>& value) { show(item, value); },
+      [&](const Item& item, const std::string& error) { show_error(item, error); });
   flush_output();
 }
 

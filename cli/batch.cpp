@@ -33,4 +33,11 @@ std::string item_message(const Item& item, const Error& error) {
 
 bool is_about_item(const Error& error) { return error.kind() == ErrorKind::item; }
 
+std::vector<const Entry*> readable(const std::vector<Entry>& group) {
+  std::vector<const Entry*> some;
+  for (const Entry& entry : group)
+    if (entry.error.empty()) some.push_back(&entry);
+  return some;
+}
+
 }  // namespace whence::cli

@@ -74,4 +74,24 @@ std::vector<Outcome<T>> compute_each(const std::vector<const Entry*>& entries,
   return outcomes;
 }
 
+// Those that could be read.
+std::vector<const Entry*> readable(const std::vector<Entry>& group);
+
+// show(item, value) or fail(item, message) for every entry of the group in turn; `outcomes` are of
+// the readable ones.
+template <class T, class Show, class Fail>
+void each_in_turn(const std::vector<Entry>& group, const std::vector<Item>& items,
+                  const std::vector<Outcome<T>>& outcomes, Show&& show, Fail&& fail) {
+  auto outcome = outcomes.begin();
+  for (const Entry& entry : group) {
+    const Item& item = items[entry.item];
+    if (!entry.error.empty())
+      fail(item, entry.error);
+    else if (outcome->value)
+      show(item, *outcome++->value);
+    else
+      fail(item, outcome++->error);
+  }
+}
+
 }  // namespace whence::cli

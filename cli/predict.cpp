@@ -62,10 +62,8 @@ ExitCode PredictJob::run() {
 }
 
 void PredictJob::run_group(const std::vector<Entry>& group) {
-  std::vector<const Entry*> readable;
-  for (const Entry& entry : group)
-    if (entry.error.empty()) readable.push_back(&entry);
-  const auto outcomes = compute_each<Tensor>(readable, items_, [&](const Tensor& batch, size_t) {
+  const std::vector<const Entry*> entries = readable(group);
+  const auto outcomes = compute_each<Tensor>(entries, items_, [&](const Tensor& batch, size_t) {
     const Tensor logits = explainer_->logits(batch);
     std::vector<Tensor> rows;
     for (int64_t r = 0; r < logits.shape()[0]; ++r)
@@ -77,24 +75,14 @@ void PredictJob::run_group(const std::vector<Entry>& group) {
     or_quit(ExitCode::output, [&] {
       for (size_t k = 0; k < outcomes.size(); ++k)
         if (outcomes[k].value)
-          files.add(options_.out / (items_[readable[k]->item].id + ".logits.npy"),
+          files.add(options_.out / (items_[entries[k]->item].id + ".logits.npy"),
                     encode_npy(*outcomes[k].value));
       files.commit();
       return 0;
     });
-  size_t k = 0;
-  for (const Entry& entry : group) {
-    const Item& item = items_[entry.item];
-    if (!entry.error.empty()) {
-      show_error(item, entry.error);
-      continue;
-    }
-    const auto& outcome = outcomes[k++];
-    if (outcome.value)
-      show(item, *outcome.value);
-    else
-      show_error(item, outcome.error);
-  }
+  each_in_turn(
+      group, items_, outcomes, [&](const Item& item, const Tensor& value) { show(item, value); },
+      [&](const Item& item, const std::string& error) { show_error(item, error); });
   flush_output();
 }
 

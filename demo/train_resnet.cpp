@@ -88,11 +88,7 @@ ResNetConfig demo_resnet_config() {
 Weights initial_weights(const ResNetConfig& config, const TrainOptions& options) {
   Graph graph;
   build_resnet(graph, config, 1);
-  Weights weights;
-  for (int n = 0; n < graph.size(); ++n) {
-    const Node& node = graph.node(n);
-    if (!node.weight) continue;
-    Tensor tensor(node.out[0]);
+  Weights weights = weights_of(graph, [&](const Node& node, int n, Tensor& tensor) {
     const Shape& shape = tensor.shape();
     if (is_kernel(node.name)) {
       // Kernels pass on the size of what they read, through the rectifier that halves it (He et al.
@@ -102,8 +98,7 @@ Weights initial_weights(const ResNetConfig& config, const TrainOptions& options)
     } else {
       std::ranges::fill(tensor.reals(), real(!node.name.ends_with(".bias")));
     }
-    weights.tensors.emplace(node.name, std::move(tensor));
-  }
+  });
   set_statistics(weights, config, options);
   return weights;
 }

@@ -48,11 +48,7 @@ ViTConfig demo_vit_config() {
 Weights initial_weights(const ViTConfig& config, uint64_t seed) {
   Graph graph;
   build_vit(graph, config, 1);
-  Weights weights;
-  for (int n = 0; n < graph.size(); ++n) {
-    const Node& node = graph.node(n);
-    if (!node.weight) continue;
-    Tensor tensor(node.out[0]);
+  return weights_of(graph, [&](const Node& node, int n, Tensor& tensor) {
     // Variance 1 / inputs keeps the size of what a matrix passes on; deviation 0.02 for embeddings.
     if (is_matrix(node.name)) {
       fill_random(tensor, 1 / std::sqrt(double(tensor.shape()[-1])), seed, n);
@@ -61,9 +57,7 @@ Weights initial_weights(const ViTConfig& config, uint64_t seed) {
     } else {
       std::ranges::fill(tensor.reals(), real(is_norm_gain(node.name)));
     }
-    weights.tensors.emplace(node.name, std::move(tensor));
-  }
-  return weights;
+  });
 }
 
 Subject vit_subject(const ViTConfig& config, uint64_t seed) {

@@ -78,6 +78,19 @@ void fill_random(Tensor& tensor, double deviation, uint64_t seed, int node) {
   }
 }
 
+Weights weights_of(const Graph& graph,
+                   const std::function<void(const Node&, int node, Tensor&)>& fill) {
+  Weights weights;
+  for (int n = 0; n < graph.size(); ++n) {
+    const Node& node = graph.node(n);
+    if (!node.weight) continue;
+    Tensor tensor(node.out[0]);
+    fill(node, n, tensor);
+    weights.tensors.emplace(node.name, std::move(tensor));
+  }
+  return weights;
+}
+
 void write_scenes(const TrainOptions& options, int64_t side, int64_t grid, uint64_t first,
                   int64_t count, const SceneBatch& out) {
   const auto part = [&](std::span<real> all, size_t i) {

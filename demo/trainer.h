@@ -58,6 +58,10 @@ struct Subject {
 // `deviation`. `node` keeps the weights of a model apart.
 void fill_random(Tensor& tensor, double deviation, uint64_t seed, int node);
 
+// A tensor for every weight of the graph, as `fill` makes them of zeros.
+Weights weights_of(const Graph& graph,
+                   const std::function<void(const Node&, int node, Tensor&)>& fill);
+
 // Scenes first ... first + B - 1 of the seed, as a model of images of `side` pixels meets them.
 struct SceneBatch {
   std::span<real> images, targets, patch_targets;  // the last two may be empty

@@ -44,13 +44,7 @@ class AttentionMap final : public Method {
           maps[size_t(item)] = patch_map(model_, pass_.wanted_row(0, row));
         },
         nullptr);
-    std::vector<std::vector<Result>> results(maps.size());
-    for (size_t i = 0; i < maps.size(); ++i)
-      for (size_t t = 0; t < request.targets.size(); ++t) {
-        results[i].push_back(loops_.result(clean, int64_t(i), t));
-        finish(results[i][t], maps[i].clone(), id_, int64_t(i));
-      }
-    return results;
+    return loops_.results(clean, maps, id_);
   }
 
  private:

@@ -10,7 +10,6 @@
 // results report is what they left out. Unlike Captum: softmax multipliers are not centred, windows
 // of a max-pool that overlap add up, and every activation takes part, GELU too.
 #include <algorithm>
-#include <numeric>
 
 #include "explain/baselines.h"
 #include "runtime/check.h"
@@ -161,10 +160,8 @@ class DeepLift final : public Method {
       for (size_t t = 0; t < work.sums[i].size(); ++t) {
         Result r = loops_.result(work.clean, int64_t(i), t);
         if (multiply_) {
-          const auto e = work.sums[i][t].reals();
-          const double total = std::accumulate(e.begin(), e.end(), 0.0);
           const double end = loops_.score(work.clean.logits[i], work.clean.chosen[i][t]);
-          r.gap = total - (end - work.starts[i][t]);
+          r.gap = total(work.sums[i][t]) - (end - work.starts[i][t]);
         }
         finish(r, std::move(work.sums[i][t]), id_, int64_t(i));
         results[i].push_back(std::move(r));

@@ -6,7 +6,6 @@
 // IntGradCV: points are alpha x + (1 - alpha) b with both factors rounded to float, and the mean
 // over steps runs in float.
 #include <algorithm>
-#include <numeric>
 
 #include "explain/baselines.h"
 #include "explain/points.h"
@@ -93,9 +92,8 @@ class IntegratedGradients final : public Method {
       for (size_t t = 0; t < sums[i].size(); ++t) {
         Result r = loops_.result(clean, int64_t(i), t);
         if (multiply_) {
-          const auto e = sums[i][t].reals();
-          const double total = std::accumulate(e.begin(), e.end(), 0.0);
-          r.gap = total - (loops_.score(clean.logits[i], clean.chosen[i][t]) - start_score[i][t]);
+          r.gap = total(sums[i][t]) -
+                  (loops_.score(clean.logits[i], clean.chosen[i][t]) - start_score[i][t]);
         }
         finish(r, std::move(sums[i][t]), "integrated-gradients", int64_t(i));
         results[i].push_back(std::move(r));

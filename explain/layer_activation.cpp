@@ -24,12 +24,7 @@ class LayerActivation final : public Method {
           maps[size_t(item)] = layer_channels(layer_, pass_.wanted_row(0, row));
         },
         nullptr);
-    std::vector<std::vector<Tensor>> all;
-    for (const Tensor& map : maps) {
-      all.emplace_back();
-      for (size_t t = 0; t < request.targets.size(); ++t) all.back().push_back(map.clone());
-    }
-    return loops_.results(clean, std::move(all), "layer-activation");
+    return loops_.results(clean, maps, "layer-activation");
   }
 
  private:

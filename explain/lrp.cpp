@@ -1,8 +1,6 @@
 // lrp: layer-wise relevance propagation to the input, Bach et al. 2015 (doi
 // 10.1371/journal.pone.0130140), with a table of rules from the literature or the user's own.
 //   R = relevance of every input value when the explained class has the relevance `seed`
-#include <numeric>
-
 #include "explain/method.h"
 #include "explain/rule_file.h"
 #include "whence/rules.h"
@@ -50,8 +48,7 @@ class Lrp final : public Method {
     for (size_t i = 0; i < maps.size(); ++i)
       for (size_t t = 0; t < maps[i].size(); ++t) {
         Result r = loops_.result(clean, int64_t(i), t);
-        const auto values = maps[i][t].reals();
-        r.gap = std::accumulate(values.begin(), values.end(), 0.0) - seeded(clean, i, t);
+        r.gap = total(maps[i][t]) - seeded(clean, i, t);
         finish(r, std::move(maps[i][t]), "lrp", int64_t(i));
         results[i].push_back(std::move(r));
       }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "runtime/check.h"
 
@@ -118,6 +119,19 @@ std::vector<std::vector<Result>> Loops::results(const Clean& clean,
       finish(all[i][t], std::move(maps[i][t]), method, int64_t(i));
     }
   return all;
+}
+
+double total(const Tensor& map) {
+  const auto values = map.reals();
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+std::vector<std::vector<Result>> Loops::results(const Clean& clean, const std::vector<Tensor>& maps,
+                                                std::string_view method) const {
+  std::vector<std::vector<Tensor>> all(maps.size());
+  for (size_t i = 0; i < maps.size(); ++i)
+    for (size_t t = 0; t < clean.chosen[i].size(); ++t) all[i].push_back(maps[i].clone());
+  return results(clean, std::move(all), method);
 }
 
 const Job& in_f32(const Job& job) {

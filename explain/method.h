@@ -79,6 +79,9 @@ class Loops {
   std::vector<std::vector<Result>> results(const Clean& clean,
                                            std::vector<std::vector<Tensor>> maps,
                                            std::string_view method) const;
+  // Of maps that are the same for every target; maps[item].
+  std::vector<std::vector<Result>> results(const Clean& clean, const std::vector<Tensor>& maps,
+                                           std::string_view method) const;
   // The explained scalar of these logits.
   double score(std::span<const real> logits, Chosen c) const;
   void advance(double fraction) const;  // reports progress; throws cancelled when told to stop
@@ -109,6 +112,7 @@ int64_t start_layer(const Job& job, int64_t usual, int64_t parts);
 Tensor patch_map(const Model& model, std::span<const real> token_row);
 // Sets the attribution, checks that it is finite, and notes a flat map.
 void finish(Result& result, Tensor attribution, std::string_view method, int64_t item);
+double total(const Tensor& map);  // the sum of its values
 std::span<const real> item_of(const Tensor& inputs, int64_t item);
 
 }  // namespace whence

@@ -133,29 +133,32 @@ Rule z_plus(Fields& fields) {
 
 struct Form {
   const char* name;
-  Rule (*read)(Fields&);
-};
-constexpr Form forms[] = {
-    {"Pass", defaults<rule::Pass>},
-    {"Identity", defaults<rule::Pass>},
-    {"Norm", defaults<rule::Norm>},
-    {"Halves", defaults<rule::Halves>},
-    {"Taylor", defaults<rule::Taylor>},
-    {"ConstantProbabilities", defaults<rule::ConstantProbabilities>},
-    {"ByMass", defaults<rule::ByMass>},
-    {"Epsilon", defaults<rule::Epsilon>},
-    {"Gamma", defaults<rule::Gamma>},
-    {"AlphaBeta", defaults<rule::AlphaBeta>},
-    {"ZPlus", z_plus},
-    {"PositiveWeights", defaults<rule::PositiveWeights>},
-    {"ZBox", defaults<rule::ZBox>},
-    {"WSquare", defaults<rule::WSquare>},
-    {"Flat", defaults<rule::Flat>},
-    {"Sum", defaults<rule::Sum>},
-    {"Clone", defaults<rule::Clone>},
+  Rule (*read)(Fields&);  // null: a rule for gradients
 };
 
-constexpr const char* gradient_rules[] = {"Guided", "Deconvolution", "Rescale"};
+template <class... R>
+std::vector<Form> forms_of(const std::variant<R...>*) {
+  std::vector<Form> all;
+  const auto add = [&]<class One>(const One*) {
+    if constexpr (requires { One::for_gradients; })
+      all.push_back({One::name, nullptr});
+    else
+      all.push_back({One::name, defaults<One>});
+  };
+  (add(static_cast<const R*>(nullptr)), ...);
+  return all;
+}
+
+// Every rule there is, and other names of the literature for some.
+const std::vector<Form>& forms() {
+  static const std::vector<Form> all = [] {
+    std::vector<Form> own = forms_of(static_cast<const Rule*>(nullptr));
+    own.push_back({"Identity", defaults<rule::Pass>});
+    own.push_back({"ZPlus", z_plus});
+    return own;
+  }();
+  return all;
+}
 
 std::string text_of(const JsonObject& object, const char* key, size_t most) {
   const auto text = object.text(key);
@@ -169,17 +172,16 @@ std::string text_of(const JsonObject& object, const char* key, size_t most) {
 Rule rule_of(const JsonObject& row) {
   const std::string name = text_of(row, "rule", 200);
   std::vector<std::string> names;
-  for (const Form& form : forms) {
-    names.emplace_back(form.name);
+  for (const Form& form : forms()) {
+    if (form.read) names.emplace_back(form.name);
     if (name != form.name) continue;
+    if (!form.read)
+      reject(row.file(), fmt::format("rule {} is one for gradients, not for relevance", name));
     Fields fields(row);
     const Rule rule = form.read(fields);
     fields.check_all_known(name);
     return rule;
   }
-  for (const char* other : gradient_rules)
-    if (name == other)
-      reject(row.file(), fmt::format("rule {} is one for gradients, not for relevance", name));
   reject(row.file(), fmt::format("'rule' is '{}', which is none; the nearest are {}",
                                  printable(name), listing(nearest(name, names))));
 }

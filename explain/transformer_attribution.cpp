@@ -6,7 +6,6 @@
 // row of mean over heads of max(R_last, 0). full-lrp follows
 // relevance to the pixels, summed over channels. Relevance starts as 1 at the explained class.
 #include <algorithm>
-#include <numeric>
 
 #include "explain/method.h"
 #include "runtime/check.h"
@@ -55,11 +54,6 @@ class TransformerAttribution final : public Method {
   }
 
  private:
-  static double total(const Tensor& map) {
-    const auto values = std::as_const(map).reals();
-    return std::accumulate(values.begin(), values.end(), 0.0);
-  }
-
   Value chain(Scored& s, int64_t start, const RuleTable& rules) const {
     const Values cam = relevance_of_attention(s, start, rules);
     Values probs;

@@ -60,13 +60,7 @@ RuleTable transformer(std::string name, const Rule& attention) {
 }  // namespace
 
 std::string to_string(const Rule& rule) {
-  constexpr const char* names[] = {
-      "Pass",   "Norm",          "Halves", "Taylor",    "ConstantProbabilities",
-      "ByMass", "Epsilon",       "Gamma",  "AlphaBeta", "PositiveWeights",
-      "ZBox",   "WSquare",       "Flat",   "Sum",       "Clone",
-      "Guided", "Deconvolution", "Rescale"};
-  static_assert(std::size(names) == std::variant_size_v<Rule>);
-  const std::string name = names[rule.index()];
+  const std::string name = std::visit([](const auto& one) { return one.name; }, rule);
   if (const auto* ab = std::get_if<rule::AlphaBeta>(&rule))
     return fmt::format("{}({}, {}{})", name, ab->alpha, ab->beta, ab->joint ? ", joint" : "");
   if (const auto* epsilon = std::get_if<rule::Epsilon>(&rule))

@@ -19,29 +19,38 @@ namespace rule {
 
 // R_x = R, rearranged as the op rearranges its input; the winner of a max-pool takes all.
 // Activations, normalisations, softmax, reshapes.
-struct Pass {};
+struct Pass {
+  static constexpr const char* name = "Pass";
+};
 // R_x = x * J(R / y): in proportion to what an input contributes. Sums, averages, selections. Of a
 // batch norm: what its scale makes of x, without the shift.
 struct Norm {
+  static constexpr const char* name = "Norm";
   Stabiliser by = {Stabiliser::guarded, 1e-9};
 };
 // Attention: half to the probabilities and half to the values, in proportion; of the probabilities'
 // part half to the queries and half to the keys through the unscaled scores (Chefer et al. 2021).
-struct Halves {};
+struct Halves {
+  static constexpr const char* name = "Halves";
+};
 // Attention and softmax (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602): products give half to
 // each factor, R_x = x * (s b) with s = R / (2 a b); softmax y of x is expanded at x: R_x = x * (R
 // - y * sum R).
 struct Taylor {
+  static constexpr const char* name = "Taylor";
   Stabiliser by = {Stabiliser::shifted, 1e-8};
 };
 // Attention with its probabilities as constants: the values get all (CP-LRP, Ali et al. 2022, arXiv
 // 2202.07304).
 struct ConstantProbabilities {
+  static constexpr const char* name = "ConstantProbabilities";
   Stabiliser by = {Stabiliser::shifted, 1e-6};
 };
 // Sums of two: proportional parts, then each scaled so that they share the relevance by the
 // magnitude of their totals, sample by sample (Chefer et al. 2021, eq. 10).
-struct ByMass {};
+struct ByMass {
+  static constexpr const char* name = "ByMass";
+};
 
 // The rules below are for products with a weight, z = x W + b. bias: b is part of the denominator,
 // and its share of the relevance is absorbed; otherwise b is left out.
@@ -49,6 +58,7 @@ struct ByMass {};
 // R_x = x * (R / z) W. With epsilon 0: LRP-0. Of other ops: as Norm with y whole; a layer norm's
 // deviation is a constant.
 struct Epsilon {
+  static constexpr const char* name = "Epsilon";
   Stabiliser by = {Stabiliser::away, 1e-9};
   bool bias = true;
 };
@@ -56,6 +66,7 @@ struct Epsilon {
 // for x of any sign: contributions of the output's sign are the ones that grow (Andeol et al.
 // 2021); otherwise x >= 0 is presumed and the bias stays as it is (Captum).
 struct Gamma {
+  static constexpr const char* name = "Gamma";
   double gamma = 0.25;
   Stabiliser by = {Stabiliser::away, 1e-6};
   bool generalised = true;
@@ -64,6 +75,7 @@ struct Gamma {
 // contributions of positive and of negative inputs have one denominator; otherwise one each, and
 // relevance doubles where both exist. bias: its positive and negative part contribute (joint only).
 struct AlphaBeta {
+  static constexpr const char* name = "AlphaBeta";
   double alpha = 1, beta = 0;
   bool joint = false;
   Stabiliser by = {Stabiliser::guarded, 1e-9};
@@ -71,41 +83,56 @@ struct AlphaBeta {
 };
 // Epsilon with W+ for W and the bias as it is: presumes x >= 0 (Captum's Alpha1-Beta0).
 struct PositiveWeights {
+  static constexpr const char* name = "PositiveWeights";
   Stabiliser by = {Stabiliser::away, 1e-9};
 };
 // Pixels, which are bounded: R_x = x * s W - low * s W+ - high * s W- with s = R / (x W - low W+ -
 // high W-) (Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, z^B). The bounds: one a
 // channel, or one for all; without any the smallest and the largest input of the sample.
 struct ZBox {
+  static constexpr const char* name = "ZBox";
   std::vector<double> low = {}, high = {};
   Stabiliser by = {Stabiliser::shifted, 1e-9};
 };
 // R_x = (R / (1 W^2 + b^2)) W^2, whatever x is (Montavon et al. 2017).
 struct WSquare {
+  static constexpr const char* name = "WSquare";
   Stabiliser by = {Stabiliser::away, 1e-6};
 };
 // Evenly over the inputs that an output reads (Lapuschkin et al. 2019).
 struct Flat {
+  static constexpr const char* name = "Flat";
   Stabiliser by = {Stabiliser::away, 1e-6};
 };
 
 // Where contributions of several readers meet in x (kind "fanout"): their sum, or
 // x * sum_k (R_k / x), which drops relevance where x is 0.
-struct Sum {};
+struct Sum {
+  static constexpr const char* name = "Sum";
+};
 struct Clone {
+  static constexpr const char* name = "Clone";
   Stabiliser by = {Stabiliser::guarded, 1e-9};
 };
 
 // Rules for gradients, dy by y to dx by x. Rectifiers: dx = max(dy, 0) where x > 0 (guided
 // backpropagation, Springenberg et al. 2015, arXiv 1412.6806), and dx = max(dy, 0) everywhere
 // (Zeiler and Fergus 2014, arXiv 1311.2901).
-struct Guided {};
-struct Deconvolution {};
+struct Guided {
+  static constexpr const char* name = "Guided";
+  static constexpr bool for_gradients = true;
+};
+struct Deconvolution {
+  static constexpr const char* name = "Deconvolution";
+  static constexpr bool for_gradients = true;
+};
 // Activations and max-pools of a batch whose second half are the references of its first: dx = dy
 // times the ratio of the differences of y and of x, and the ordinary gradient where x differs by
 // less than epsilon (DeepLIFT's Rescale rule, Shrikumar et al. 2017, arXiv 1704.02685). Both halves
 // have the same multipliers.
 struct Rescale {
+  static constexpr const char* name = "Rescale";
+  static constexpr bool for_gradients = true;
   double epsilon = 1e-10;
 };
 

@@ -86,4 +86,59 @@ Outputs everything(const AttentionCase& c) {
   return out;
 }
 
+// Every output asked for by itself has the bits that it has beside the others.
+template <class B>
+void expect_same_bits_alone(const AttentionCase& c) {
+  const Outputs all = everything<B>(c);
+  Outputs one(c);
+  forward<B>(c, one.context.data(), {});
+  forward<B>(c, nullptr, {.row = one.row.data(), .row_index = one.row_index});
+  forward<B>(c, nullptr, {.head_mean = one.mean.data()});
+  forward<B>(c, nullptr, {.probs = one.probs.data()});
+  backward<B>(c, {.dq = one.dq.data()});
+  backward<B>(c, {.dk = one.dk.data()});
+  backward<B>(c, {.dv = one.dv.data()});
+  backward<B>(c, {.dprobs = one.dprobs.data()});
+  backward<B>(c, {.dprobs_mean = one.dmean.data()});
+  backward<B>(c, {.dprobs_row = one.drow.data(), .row_index = one.row_index});
+  backward<B>(c, {.relevance = one.relevance.data()});
+  backward<B>(c, {.chain_in = one.chain_in.data(), .chain_out = one.chain_out.data()});
+  expect_same_outputs(one, all);
+}
+
+// Parts of the chain, and what of it can be left out, are the same with gradients and without.
+template <class B>
+void expect_same_bits_of_a_chain_with_gaps(const AttentionCase& c) {
+  Outputs alone(c), all(c);
+  std::fill(alone.chain_in.begin() + 60, alone.chain_in.begin() + 300, real(0));
+  all.chain_in = alone.chain_in;
+  backward<B>(c, all.gradients());
+  backward<B>(c, {.chain_in = alone.chain_in.data(), .chain_out = alone.chain_out.data()});
+  expect_same_bits(alone.chain_out, all.chain_out, "chain");
+}
+
+// Operands and two of the results begin one element further on.
+template <class B>
+void expect_same_bits_anywhere(const AttentionCase& c) {
+  const Outputs want = everything<B>(c);
+  const auto moved = [](const Reals& x) {
+    Reals y(1, poison);
+    y.insert(y.end(), x.begin(), x.end());
+    return y;
+  };
+  const Reals q = moved(c.q), k = moved(c.k), v = moved(c.v), dcontext = moved(c.dcontext);
+  Outputs got(c);
+  got.context.push_back(poison);
+  got.dq.push_back(poison);
+  auto gradients = got.gradients();
+  gradients.dq = &got.dq[1];
+  B::run([&](auto& s) {
+    k::attention(s, &q[1], &k[1], &v[1], c.size, real(c.scale), &got.context[1], got.capture());
+    k::attention_bwd(s, &q[1], &k[1], &v[1], &dcontext[1], c.size, real(c.scale), gradients);
+  });
+  got.context.erase(got.context.begin());
+  got.dq.erase(got.dq.begin());
+  expect_same_outputs(got, want);
+}
+
 }  // namespace whence::ref

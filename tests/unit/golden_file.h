@@ -29,6 +29,16 @@ inline Tensor json_tensor(const nlohmann::json& array) {
   return Tensor::of(Shape(shape), std::vector<real>(data.begin(), data.end()));
 }
 
+// InterpretDL stores the matrices of linear layers as [in, out].
+inline Tensor transposed(const Tensor& w) {
+  const int64_t rows = w.shape()[0], cols = w.shape()[1];
+  Tensor t(Type{{cols, rows}});
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; ++j)
+      t.reals()[size_t(j * rows + i)] = w.reals()[size_t(i * cols + j)];
+  return t;
+}
+
 // |got - want| <= bound * max|want|, element by element; NaN fails.
 inline void expect_close(std::span<const real> got, std::span<const real> want, double bound,
                          const std::string& what) {

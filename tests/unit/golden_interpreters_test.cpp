@@ -13,15 +13,6 @@ namespace {
 // relative.
 constexpr double bound = 1e-5;
 
-Tensor transposed(const Tensor& w) {
-  const int64_t rows = w.shape()[0], cols = w.shape()[1];
-  Tensor t(Type{{cols, rows}});
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < cols; ++j)
-      t.reals()[size_t(j * rows + i)] = w.reals()[size_t(i * cols + j)];
-  return t;
-}
-
 // The golden model: linear weights are stored [in, out], q, k and v fused.
 std::shared_ptr<Model> golden_model(const nlohmann::json& vit) {
   ViTConfig c;

@@ -54,64 +54,15 @@ TYPED_TEST(KernelsAttentionBits, do_not_depend_on_the_batch) {
 }
 
 TYPED_TEST(KernelsAttentionBits, are_the_same_for_an_output_asked_for_alone) {
-  const AttentionCase c({1, 3, 67, 45, 16}, 8);
-  const Outputs all = everything<TypeParam>(c);
-  {
-    Outputs one(c);
-    forward<TypeParam>(c, one.context.data(), {});
-    expect_same_bits(one.context, all.context, "context");
-    forward<TypeParam>(c, nullptr, {.row = one.row.data(), .row_index = one.row_index});
-    expect_same_bits(one.row, all.row, "row");
-    forward<TypeParam>(c, nullptr, {.head_mean = one.mean.data()});
-    expect_same_bits(one.mean, all.mean, "head mean");
-    forward<TypeParam>(c, nullptr, {.probs = one.probs.data()});
-    expect_same_bits(one.probs, all.probs, "probs");
-  }
-  Outputs one(c);
-  backward<TypeParam>(c, {.dq = one.dq.data()});
-  expect_same_bits(one.dq, all.dq, "dq");
-  backward<TypeParam>(c, {.dk = one.dk.data()});
-  expect_same_bits(one.dk, all.dk, "dk");
-  backward<TypeParam>(c, {.dv = one.dv.data()});
-  expect_same_bits(one.dv, all.dv, "dv");
-  backward<TypeParam>(c, {.dprobs = one.dprobs.data()});
-  expect_same_bits(one.dprobs, all.dprobs, "dprobs");
-  backward<TypeParam>(c, {.dprobs_mean = one.dmean.data()});
-  expect_same_bits(one.dmean, all.dmean, "dprobs mean");
-  backward<TypeParam>(c, {.dprobs_row = one.drow.data(), .row_index = one.row_index});
-  expect_same_bits(one.drow, all.drow, "dprobs row");
-  backward<TypeParam>(c, {.relevance = one.relevance.data()});
-  expect_same_bits(one.relevance, all.relevance, "relevance");
-  backward<TypeParam>(c, {.chain_in = one.chain_in.data(), .chain_out = one.chain_out.data()});
-  expect_same_bits(one.chain_out, all.chain_out, "chain");
+  expect_same_bits_alone<TypeParam>(AttentionCase({1, 3, 67, 45, 16}, 8));
 }
 
-// Parts of the chain, and what of it can be left out, are the same in both calls.
 TYPED_TEST(KernelsAttentionBits, of_a_long_chain_are_the_same_with_gradients) {
-  const AttentionCase c({1, 2, 600, 3, 2}, 8);
-  Outputs alone(c), all(c);
-  std::fill(alone.chain_in.begin() + 60, alone.chain_in.begin() + 300, real(0));
-  all.chain_in = alone.chain_in;
-  backward<TypeParam>(c, all.gradients());
-  backward<TypeParam>(c, {.chain_in = alone.chain_in.data(), .chain_out = alone.chain_out.data()});
-  expect_same_bits(alone.chain_out, all.chain_out, "chain");
+  expect_same_bits_of_a_chain_with_gaps<TypeParam>(AttentionCase({1, 2, 600, 3, 2}, 8));
 }
 
 TYPED_TEST(KernelsAttentionBits, are_the_same_for_operands_that_lie_anywhere) {
-  const AttentionCase c({1, 2, 9, 5, 8}, 3);
-  const Outputs want = everything<TypeParam>(c);
-  const auto moved = [](const Reals& x) {
-    Reals y(1, poison);
-    y.insert(y.end(), x.begin(), x.end());
-    return y;
-  };
-  const Reals q = moved(c.q), k = moved(c.k), v = moved(c.v), dcontext = moved(c.dcontext);
-  Outputs got(c);
-  TypeParam::run([&](auto& s) {
-    k::attention(s, &q[1], &k[1], &v[1], c.size, real(c.scale), got.context.data(), got.capture());
-    k::attention_bwd(s, &q[1], &k[1], &v[1], &dcontext[1], c.size, real(c.scale), got.gradients());
-  });
-  expect_same_outputs(got, want);
+  expect_same_bits_anywhere<TypeParam>(AttentionCase({1, 2, 9, 5, 8}, 3));
 }
 
 TYPED_TEST(KernelsAttentionBits, a_row_of_the_gradient_needs_only_v_and_dcontext) {

@@ -97,56 +97,15 @@ TYPED_TEST(TensorAttentionBits, of_a_query_do_not_depend_on_where_it_stands) {
 }
 
 TYPED_TEST(TensorAttentionBits, are_the_same_for_an_output_asked_for_alone) {
-  const AttentionCase c({1, 3, 67, 45, 16}, 8);
-  const Outputs all = everything<TypeParam>(c);
-  Outputs one(c);
-  forward<TypeParam>(c, one.context.data(), {});
-  forward<TypeParam>(c, nullptr, {.row = one.row.data(), .row_index = one.row_index});
-  forward<TypeParam>(c, nullptr, {.head_mean = one.mean.data()});
-  forward<TypeParam>(c, nullptr, {.probs = one.probs.data()});
-  backward<TypeParam>(c, {.dq = one.dq.data()});
-  backward<TypeParam>(c, {.dk = one.dk.data()});
-  backward<TypeParam>(c, {.dv = one.dv.data()});
-  backward<TypeParam>(c, {.dprobs = one.dprobs.data()});
-  backward<TypeParam>(c, {.dprobs_mean = one.dmean.data()});
-  backward<TypeParam>(c, {.dprobs_row = one.drow.data(), .row_index = one.row_index});
-  backward<TypeParam>(c, {.relevance = one.relevance.data()});
-  backward<TypeParam>(c, {.chain_in = one.chain_in.data(), .chain_out = one.chain_out.data()});
-  expect_same_outputs(one, all);
+  expect_same_bits_alone<TypeParam>(AttentionCase({1, 3, 67, 45, 16}, 8));
 }
 
-// Several tiles to a part of the chain; what of it can be left out is the same in both calls.
 TYPED_TEST(TensorAttentionBits, of_a_long_chain_are_the_same_with_gradients) {
-  const AttentionCase c({1, 2, 600, 3, 8}, 8);
-  Outputs alone(c), all(c);
-  std::fill(alone.chain_in.begin() + 60, alone.chain_in.begin() + 300, real(0));
-  all.chain_in = alone.chain_in;
-  backward<TypeParam>(c, all.gradients());
-  backward<TypeParam>(c, {.chain_in = alone.chain_in.data(), .chain_out = alone.chain_out.data()});
-  expect_same_bits(alone.chain_out, all.chain_out, "chain");
+  expect_same_bits_of_a_chain_with_gaps<TypeParam>(AttentionCase({1, 2, 600, 3, 8}, 8));
 }
 
 TYPED_TEST(TensorAttentionBits, are_the_same_for_operands_that_lie_anywhere) {
-  const AttentionCase c({1, 2, 9, 5, 24}, 3);
-  const Outputs want = everything<TypeParam>(c);
-  const auto moved = [](const Reals& x) {
-    Reals y(1, poison);
-    y.insert(y.end(), x.begin(), x.end());
-    return y;
-  };
-  const Reals q = moved(c.q), k = moved(c.k), v = moved(c.v), dcontext = moved(c.dcontext);
-  Outputs got(c);
-  got.context.push_back(poison);
-  got.dq.push_back(poison);
-  auto gradients = got.gradients();
-  gradients.dq = &got.dq[1];
-  TypeParam::run([&](auto& s) {
-    k::attention(s, &q[1], &k[1], &v[1], c.size, real(c.scale), &got.context[1], got.capture());
-    k::attention_bwd(s, &q[1], &k[1], &v[1], &dcontext[1], c.size, real(c.scale), gradients);
-  });
-  got.context.erase(got.context.begin());
-  got.dq.erase(got.dq.begin());
-  expect_same_outputs(got, want);
+  expect_same_bits_anywhere<TypeParam>(AttentionCase({1, 2, 9, 5, 24}, 3));
 }
 
 }  // namespace

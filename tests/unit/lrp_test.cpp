@@ -10,15 +10,6 @@ namespace {
 // InterpretDL computed in float32, and divides by what may nearly cancel.
 constexpr double golden_bound = 2e-5;
 
-Tensor transposed(const Tensor& w) {
-  const int64_t rows = w.shape()[0], cols = w.shape()[1];
-  Tensor t(Type{{cols, rows}});
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < cols; ++j)
-      t.reals()[size_t(j * rows + i)] = w.reals()[size_t(i * cols + j)];
-  return t;
-}
-
 // One op of InterpretDL's model, explained by the table that reproduces it.
 void expect_golden(const nlohmann::json& all, const std::string& name, bool image, bool first,
                    const std::vector<Tensor>& parameters, const BuildOp& build) {
