@@ -14,11 +14,20 @@
 namespace whence {
 namespace {
 
-// The relevance of the probabilities of blocks `start` to the last.
-Values relevance_of_attention(Scored& s, int64_t start, const RuleTable& rules) {
+// The relevance of the probabilities of blocks `start` to the last, and its total at the sum that
+// the first of these attentions adds to: [B], what of the logits' relevance came that far.
+struct Spread {
   Values probs;
-  for (int64_t l = start; l < s.model.blocks; ++l) probs.push_back(s.attention(l).probs);
-  return relevance(s.logits, s.selector, probs, rules);
+  Value arrived;
+};
+Spread spread(Scored& s, int64_t start, const RuleTable& rules) {
+  Values wrt;
+  for (int64_t l = start; l < s.model.blocks; ++l) wrt.push_back(s.attention(l).probs);
+  wrt.push_back(s.graph.at(fmt::format("blocks.{}.mid", start)));
+  Values r = relevance(s.logits, s.selector, wrt, rules);
+  const Value arrived = sum(r.back(), {1, 2});
+  r.pop_back();
+  return {r, arrived};
 }
 
 class TransformerAttribution final : public Method {
@@ -29,33 +38,42 @@ class TransformerAttribution final : public Method {
         loops_(job, ScoreKind::logit),
         pass_(chunked_pass(job.model, job.settings, ScoreKind::logit, job.items, [&](Scored& s) {
           const RuleTable rules = relevance_rules(job);
-          if (id_ == "partial-lrp") return Values{last_block(s, rules)};
-          if (id_ == "full-lrp")
-            return Values{sum(relevance(s.logits, s.selector, {s.image}, rules)[0], {1})};
-          return Values{chain(s, job.options.integer("start_layer", 0, model_.blocks - 1), rules)};
+          if (id_ == "partial-lrp") return last_block(s, rules);
+          if (id_ == "full-lrp") return pixels(s, rules);
+          return chain(s, job.options.integer("start_layer", 0, model_.blocks - 1), rules);
         })) {}
 
   std::vector<const Pass*> passes() const override { return {&pass_}; }
 
   std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
     std::vector<std::vector<Tensor>> maps(static_cast<size_t>(inputs.shape()[0]));
+    std::vector<std::vector<double>> arrived(maps.size());
     const auto clean = loops_.items(
         pass_, inputs, request.targets, nullptr, [&](int64_t item, size_t, int64_t row) {
+          arrived[size_t(item)].push_back(pass_.wanted_row(1, row)[0]);
           const auto map = pass_.wanted_row(0, row);
           maps[size_t(item)].push_back(id_ == "full-lrp"
                                            ? Tensor::of({model_.input[1], model_.input[2]}, map)
                                            : patch_map(model_, map));
         });
     auto results = loops_.results(clean, std::move(maps), id_);
-    for (auto& item : results)
-      for (Result& r : item)
-        if (id_ == "full-lrp") r.gap = total(r.attribution) - (r.against < 0 ? 1 : 0);
+    for (size_t i = 0; i < results.size(); ++i)
+      for (size_t t = 0; t < results[i].size(); ++t) {
+        Result& r = results[i][t];
+        r.gap = arrived[i][t] - (r.against < 0 ? 1 : 0);
+      }
     return results;
   }
 
  private:
-  Value chain(Scored& s, int64_t start, const RuleTable& rules) const {
-    const Values cam = relevance_of_attention(s, start, rules);
+  // What the pass wants: the map, and how much relevance came to its end.
+  static Values pixels(Scored& s, const RuleTable& rules) {
+    const Value map = sum(relevance(s.logits, s.selector, {s.image}, rules)[0], {1});
+    return {map, sum(map, {1, 2})};
+  }
+
+  Values chain(Scored& s, int64_t start, const RuleTable& rules) const {
+    const auto [cam, arrived] = spread(s, start, rules);
     Values probs;
     for (int64_t l = start; l < model_.blocks; ++l) probs.push_back(s.attention(l).probs);
     const Values gradients = s.gradient_by(probs);
@@ -64,12 +82,12 @@ class TransformerAttribution final : public Method {
       const Value map = mean(relu(mul(cam[i], gradients[i])), {1});
       r = add(r, einsum(r, map, "bi,bij->bj"));
     }
-    return r;
+    return {r, arrived};
   }
 
-  Value last_block(Scored& s, const RuleTable& rules) const {
-    const Value cam = relevance_of_attention(s, model_.blocks - 1, rules)[0];
-    return einsum(s.readout(), mean(relu(cam), {1}), "bi,bij->bj");
+  Values last_block(Scored& s, const RuleTable& rules) const {
+    const auto [cam, arrived] = spread(s, model_.blocks - 1, rules);
+    return {einsum(s.readout(), mean(relu(cam[0]), {1}), "bi,bij->bj"), arrived};
   }
 
   const Model& model_;

@@ -42,8 +42,11 @@ struct Result {
   int64_t target = 0, against = -1;
   real score = 0;        // the explained scalar (`gradient_of`) of the clean input
   real probability = 0;  // softmax probability of `target`
-  std::optional<double>
-      gap;  // sum of attributions minus the difference of scores, where the method is complete
+  // The sum of attributions minus the difference of scores, where the method is complete. Of
+  // methods that spread relevance: what of the logits' relevance came to the input (of those that
+  // read attentions: to the sum which the lowest of these adds to, "blocks.N.mid") minus what they
+  // had.
+  std::optional<double> gap;
   bool flat = false;  // the map is constant, its min-max picture is empty
   // Of a consensus: what each model explained, and the cosine of its map and the joint one.
   struct Member {

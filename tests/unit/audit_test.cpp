@@ -292,6 +292,35 @@ TEST(Audit, attentions_are_those_that_the_method_reads) {
   EXPECT_EQ(read(request("full-lrp", "", {Target{}})), "");
 }
 
+TEST(Audit, has_the_gap_that_results_have) {
+  Explainer explainer(tiny_model(3));
+  const Tensor all = images(explainer.model(), 2);
+  const auto compare = [&](const Request& asked, const std::string& end) {
+    const auto results = explainer.explain(all, asked);
+    const auto audits = explainer.audit(all, asked);
+    for (size_t i = 0; i < 2; ++i)
+      for (size_t t = 0; t < 2; ++t) {
+        const Audit& audit = audits[i][t];
+        const double arrived = end.empty() ? audit.input : row_of(audit, end, "add").in;
+        ASSERT_TRUE(results[i][t].gap) << asked.method;
+        EXPECT_NEAR(*results[i][t].gap, arrived - audit.seed,
+                    (sizeof(real) == 8 ? 1e-12 : 1e-4) * largest_in(audit))
+            << asked.method << end;
+      }
+  };
+  const std::vector<Target> targets{Target{}, Target{3, 1}};
+  Request asked = request("transformer-attribution", "", targets);
+  compare(asked, "blocks.0.mid");
+  asked.options["start_layer"] = "1";
+  compare(asked, "blocks.1.mid");
+  compare(request("partial-lrp", "chefer-classic", targets), "blocks.2.mid");
+  compare(request("full-lrp", "", targets), "");
+  compare(request("lrp", "", targets), "");
+  EXPECT_GT(std::abs(*explainer.explain(all, request("partial-lrp", "attn-lrp", targets))[1][0].gap),
+            1e-3)
+      << "biases absorb";
+}
+
 TEST(Audit, refuses_what_it_cannot_follow) {
   Explainer explainer(tiny_model(2));
   const Tensor image = images(explainer.model(), 1);
