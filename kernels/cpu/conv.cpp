@@ -8,7 +8,7 @@
 // weights once a strip. Bound by the FMA units, for few channels by the gathering.
 #include <array>
 
-#include "kernels/cpu/gather.h"
+#include "kernels/cpu/grouped.h"
 #include "kernels/cpu/panel.h"
 
 namespace whence::k {
@@ -271,10 +271,10 @@ void convolve(Stream& s, const real* source, const real* packed, const ConvSize&
   }
   if (backward && narrow(z)) return NarrowGrad(z, source, packed, epilogue, result).run(s);
   each_gather(z, backward, [&](const Gather& g) {
-    if (z.depthwise()) {
-      depthwise(s, g, source, packed + g.before * z.groups, epilogue, result);
-      return;
-    }
+    if (z.depthwise())
+      return depthwise(s, g, source, packed + g.before * z.groups, epilogue, result);
+    if (many_groups(g))
+      return grouped(s, g, source, packed + grouped_count(g, g.before), epilogue, result);
     const int64_t group = panels_count(g.to, z.taps() * g.from);
     Product(g, source, packed + panels_count(g.to, g.before * g.from), group, epilogue, result)
         .run(s);
@@ -285,8 +285,16 @@ void convolve(Stream& s, const real* source, const real* packed, const ConvSize&
 
 int64_t conv_packed_count(const ConvSize& z) {
   if (z.depthwise()) return z.taps() * z.groups;
-  const int64_t in = z.channels / z.groups, out = z.outputs / z.groups;
-  return z.groups * std::max(packed_count(out, z.taps() * in), packed_count(in, z.taps() * out));
+  int64_t count = 0;
+  for (bool backward : {false, true}) {
+    int64_t phases = 0;
+    each_gather(z, backward, [&](const Gather& g) {
+      phases +=
+          many_groups(g) ? grouped_count(g, g.taps()) : z.groups * panels_count(g.to, g.sums());
+    });
+    count = std::max(count, phases);
+  }
+  return count;
 }
 
 void conv_pack(Stream& s, const real* weight, const ConvSize& z, bool backward, real* packed) {
@@ -304,6 +312,7 @@ void conv_pack(Stream& s, const real* weight, const ConvSize& z, bool backward, 
           packed[(g.before + t) * z.groups + c] = weight[c * z.taps() + g.kernel_tap(t)];
       return;
     }
+    if (many_groups(g)) return pack_grouped(s, g, weight, packed + grouped_count(g, g.before));
     const int64_t panels = (g.to + panel_width - 1) / panel_width;
     real* phase = packed + panels_count(g.to, g.before * g.from);
     parallel_ranges(

@@ -1,5 +1,5 @@
-// Convolutions against double loops, their epilogues, and bits that depend on nothing but the
-// operands.
+// Convolutions against double loops and, bit by bit, against products; their epilogues, and bits
+// that depend on nothing but the operands.
 #include "kernels/conv.h"
 #include "tests/ref/backends.h"
 #include "tests/ref/linear.h"
@@ -105,6 +105,7 @@ std::vector<ConvSize> sizes() {
       {2, 4, 5, 12, 8, 4, 3, 3, 1, 1, 1},    // groups
       {1, 5, 4, 36, 36, 2, 3, 1, 2, 1, 1},   // wide groups
       {1, 3, 3, 6, 4, 2, 1, 1, 1, 0, 1},     // groups of a plain product
+      {2, 4, 5, 36, 27, 9, 3, 3, 2, 1, 1},   // many groups, from four channels to three
       {2, 5, 4, 21, 21, 21, 3, 3, 1, 1, 1},  // depthwise
       {1, 6, 5, 34, 34, 34, 3, 3, 2, 1, 1},
       {1, 7, 6, 5, 5, 5, 3, 3, 1, 2, 2},
@@ -156,6 +157,74 @@ TEST(KernelsConvCpu, large_sizes_match_double_loops) {
   }
 }
 
+// Groups of one channel to more than a tile of a product has, as many on both sides and not.
+std::vector<ConvSize> grouped_sizes() {
+  std::vector<ConvSize> sizes;
+  for (const auto& [in, out, groups] : std::vector<std::array<int64_t, 3>>{
+           {1, 2, 21}, {1, 3, 16},  {2, 1, 9},  {2, 2, 19},  {3, 3, 11},  {4, 4, 8},   {4, 4, 5},
+           {4, 8, 6},  {5, 5, 7},   {6, 6, 5},  {7, 7, 3},   {8, 8, 4},   {8, 8, 3},   {8, 3, 5},
+           {9, 20, 2}, {16, 16, 3}, {17, 4, 3}, {24, 24, 2}, {32, 32, 2}, {33, 31, 2}, {16, 40, 2}})
+    for (const auto& [height, width, kernel_height, kernel_width, stride, pad, dilation] :
+         std::vector<std::array<int64_t, 7>>{{6, 7, 3, 3, 1, 1, 1},
+                                             {7, 6, 3, 3, 2, 1, 1},
+                                             {7, 9, 3, 2, 2, 3, 2},
+                                             {5, 8, 2, 3, 3, 0, 1}})
+      sizes.push_back({2, height, width, in * groups, out * groups, groups, kernel_height,
+                       kernel_width, stride, pad, dilation});
+  // More than one block of rows and of columns, for each width of a vector; a kernel that is mostly
+  // outside the image, and one that skips pixels.
+  sizes.push_back({1, 90, 70, 16, 16, 4, 3, 3, 1, 1, 1});
+  sizes.push_back({1, 70, 150, 24, 24, 3, 3, 3, 2, 1, 1});
+  sizes.push_back({2, 3, 4, 20, 20, 5, 3, 3, 1, 11, 11});
+  sizes.push_back({1, 13, 12, 24, 12, 6, 1, 1, 4, 0, 1});
+  return sizes;
+}
+
+// The rows [pixels, taps, channels of the group] whose products with the group's weights are the
+// sums of a convolution, taps in ascending position of the source: the sums again, each a chain.
+Reals as_products(const ConvSize& z, std::span<const real> source, std::span<const real> weight,
+                  bool backward) {
+  const int64_t in = z.channels / z.groups, out = z.outputs / z.groups, taps = z.taps();
+  const int64_t from = backward ? out : in, to = backward ? in : out;
+  const int64_t height = backward ? z.height : z.out_height();
+  const int64_t width = backward ? z.width : z.out_width(), pixels = z.batch * height * width;
+  Reals result(size_t(pixels * z.groups * to)), rows(size_t(pixels * taps * from));
+  Reals matrix(size_t(to * taps * from)), packed(size_t(k::packed_count(to, taps * from)));
+  for (int64_t group = 0; group < z.groups; ++group) {
+    std::fill(rows.begin(), rows.end(), real(0));
+    ConvSize one = z;
+    one.channels = in, one.outputs = out, one.groups = 1;
+    each_term(one, [&](size_t x, size_t y, size_t w) {
+      const int64_t at_x = int64_t(x), at_y = int64_t(y), tap = int64_t(w) % taps;
+      const int64_t row = backward ? at_x / in : at_y / out;
+      const int64_t pixel = backward ? at_y / out : at_x / in;
+      const int64_t c = backward ? at_y % out : at_x % in;
+      rows[size_t((row * taps + (backward ? taps - 1 - tap : tap)) * from + c)] =
+          source[size_t((pixel * z.groups + group) * from + c)];
+    });
+    for (int64_t o = 0; o < out; ++o)
+      for (int64_t i = 0; i < in; ++i)
+        for (int64_t tap = 0; tap < taps; ++tap)
+          matrix[size_t(backward ? (i * taps + taps - 1 - tap) * out + o
+                                 : (o * taps + tap) * in + i)] =
+              weight[size_t(((group * out + o) * in + i) * taps + tap)];
+    Cpu::run([&](auto& s) {
+      k::pack(s, matrix.data(), to, taps * from, taps * from, 1, packed.data());
+      k::product(s, rows.data(), taps * from, packed.data(), pixels, to, taps * from, {},
+                 result.data() + group * to, z.groups * to);
+    });
+  }
+  return result;
+}
+
+TEST(KernelsConvCpu, groups_are_chains_in_ascending_order) {
+  for (const ConvSize& z : grouped_sizes()) {
+    const Problem<Cpu> p(z, 13);
+    expect_same_bits(p.forward(), as_products(z, p.x, p.weight, false), "forward" + name_of(z));
+    expect_same_bits(p.backward(), as_products(z, p.dy, p.weight, true), "backward" + name_of(z));
+  }
+}
+
 #ifdef WHENCE_HAVE_SIMT
 TEST(KernelsConvSimt, wide_tiles_match_double_loops) {
   for (const ConvSize& z : {ConvSize{1, 92, 92, 1, 33, 1, 2, 2, 1, 0, 1},
@@ -169,7 +238,8 @@ TEST(KernelsConvSimt, wide_tiles_match_double_loops) {
 TYPED_TEST(KernelsConv, epilogue_in_both_orders) {
   for (const ConvSize& z :
        {ConvSize{2, 5, 4, 6, 35, 1, 3, 3, 2, 1, 1}, ConvSize{1, 4, 5, 6, 8, 2, 3, 3, 1, 1, 1},
-        ConvSize{1, 3, 4, 5, 7, 1, 1, 1, 1, 0, 1}, ConvSize{1, 4, 5, 19, 19, 19, 3, 3, 2, 1, 1}})
+        ConvSize{1, 3, 4, 5, 7, 1, 1, 1, 1, 0, 1}, ConvSize{1, 4, 5, 19, 19, 19, 3, 3, 2, 1, 1},
+        ConvSize{1, 3, 5, 44, 33, 11, 3, 3, 2, 1, 1}})
     for (bool backward : {false, true})
       for (bool first : {false, true}) {
         const Problem<TypeParam> p(z, 11);
@@ -195,7 +265,8 @@ TYPED_TEST(KernelsConv, epilogue_in_both_orders) {
 TYPED_TEST(KernelsConv, bits_do_not_depend_on_the_batch) {
   for (ConvSize z :
        {ConvSize{3, 5, 7, 6, 35, 1, 3, 3, 2, 1, 1}, ConvSize{3, 6, 5, 3, 8, 1, 3, 3, 2, 1, 1},
-        ConvSize{3, 4, 5, 6, 8, 2, 3, 3, 1, 1, 1}, ConvSize{3, 4, 5, 19, 19, 19, 3, 3, 2, 1, 1}}) {
+        ConvSize{3, 4, 5, 6, 8, 2, 3, 3, 1, 1, 1}, ConvSize{3, 4, 5, 19, 19, 19, 3, 3, 2, 1, 1},
+        ConvSize{3, 3, 4, 20, 20, 5, 3, 3, 2, 1, 1}}) {
     Problem<TypeParam> p(z, 21);
     const Reals y = p.forward(), dx = p.backward();
     const size_t in = p.x.size() / 3, out = y.size() / 3;
@@ -214,11 +285,13 @@ TEST(KernelsConvCpu, bits_do_not_depend_on_threads) {
   for (const ConvSize& z :
        {ConvSize{2, 20, 21, 70, 100, 1, 3, 3, 2, 1, 1},
         ConvSize{1, 40, 37, 3, 33, 1, 7, 7, 2, 3, 1}, ConvSize{2, 20, 21, 64, 64, 4, 3, 3, 1, 1, 1},
+        ConvSize{1, 40, 71, 32, 32, 8, 3, 3, 1, 1, 1},
+        ConvSize{2, 25, 24, 40, 80, 8, 3, 3, 2, 1, 1}, ConvSize{2, 9, 10, 80, 80, 2, 3, 3, 1, 1, 1},
         ConvSize{2, 30, 31, 70, 70, 70, 3, 3, 2, 1, 1},
         ConvSize{1, 7, 7, 300, 100, 1, 3, 3, 1, 1, 1}}) {
     const Problem<Cpu> p(z, 31);
     const Reals y = p.forward(), dx = p.backward(), dw = p.by_weight();
-    for (int threads : {1, 3, 8}) {
+    for (int threads : {1, 3, 4, 8}) {
       cpu::Stream s{threads};
       Reals packed(p.packed[0].size(), poison), y2(y.size()), dx2(dx.size()), dw2(dw.size());
       k::conv_pack(s, p.weight.data(), z, false, packed.data());
@@ -232,19 +305,23 @@ TEST(KernelsConvCpu, bits_do_not_depend_on_threads) {
   }
 }
 
-// A NaN reaches the outputs that read it, of its own group, and no others.
+// A NaN reaches what reads it, of its own group, and nothing else.
 TYPED_TEST(KernelsConv, nan_reaches_what_reads_it_only) {
   for (const ConvSize& z :
-       {ConvSize{2, 5, 4, 6, 8, 2, 3, 3, 1, 1, 1}, ConvSize{2, 5, 4, 7, 7, 7, 3, 3, 2, 1, 1}}) {
+       {ConvSize{2, 5, 4, 6, 8, 2, 3, 3, 1, 1, 1}, ConvSize{2, 5, 4, 7, 7, 7, 3, 3, 2, 1, 1},
+        ConvSize{2, 4, 3, 20, 20, 5, 3, 3, 2, 1, 1}}) {
     Problem<TypeParam> p(z, 41);
-    const size_t at = p.x.size() / 3;
-    p.x[at] = poison;
-    std::vector<bool> reads(p.dy.size(), false);
+    const size_t at = p.x.size() / 3, at_dy = p.dy.size() / 3;
+    p.x[at] = p.dy[at_dy] = poison;
+    std::vector<bool> reads(p.dy.size(), false), gives(p.x.size(), false);
     each_term(z, [&](size_t in, size_t out, size_t) {
       if (in == at) reads[out] = true;
+      if (out == at_dy) gives[in] = true;
     });
-    const Reals y = p.forward();
+    const Reals y = p.forward(), dx = p.backward();
     for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(y[i]), reads[i]) << i << name_of(z);
+    for (size_t i = 0; i < dx.size(); ++i)
+      EXPECT_EQ(std::isnan(dx[i]), gives[i]) << i << name_of(z);
   }
 }
 
