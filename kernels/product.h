@@ -1,8 +1,8 @@
 // Products of matrices: the one inner loop that everything linear goes through.
 //
-// Letters: m rows of a, n columns (rows of b), k summed. Every element of c is one chain of
-// fused multiply-adds in ascending k, so its bits depend neither on m, nor on the tile it falls
-// into, nor on the number of threads.
+// Letters: m rows of a, n columns (rows of b), k summed. The bits of an element of c depend neither
+// on m, nor on the tile it falls into, nor on the number of threads: it is one chain of fused
+// multiply-adds in ascending k, or on a GPU what one fixed algorithm of cuBLASLt makes of it.
 #pragma once
 
 #include <array>
@@ -33,6 +33,17 @@ struct Epilogue {
 // elements inside a row are adjacent.
 WHENCE_KERNEL(product, const real* a, int64_t a_stride, const real* packed, int64_t m, int64_t n,
               int64_t k, const Epilogue& epilogue, real* c, int64_t c_stride);
+
+// Which part of the right operand counts.
+enum class Part : uint8_t {
+  all,
+  positive,  // max(b, 0)
+  negative,  // min(b, 0)
+};
+// The same with a part of b: rules of relevance that tell signs apart read the weights that the
+// network itself has packed. Computed in f32, from what `pack` writes in f32.
+WHENCE_KERNEL(part_product, Part part, const real* a, int64_t a_stride, const real* packed,
+              int64_t m, int64_t n, int64_t k, const Epilogue& epilogue, real* c, int64_t c_stride);
 
 // One group of adjacent letters of an einsum: its size and the step each operand takes for it
 // (0 where the operand does not have it).

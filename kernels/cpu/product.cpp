@@ -56,22 +56,18 @@ Rows spread(Rows a, int64_t rows, int64_t k) {
   return {copy.data(), stride};
 }
 
-}  // namespace
+// tile() or part_tile() of tile.h.
+using TileOf = void (*)(int64_t rows, int64_t width, const Left& a, const real* panel, int64_t sums,
+                        real* c, int64_t c_stride, const Ahead& next);
 
-int64_t packed_count(int64_t n, int64_t k) { return panels_count(n, k); }
-
-void pack(Stream& s, const real* b, int64_t n, int64_t k, int64_t stride_n, int64_t stride_k,
-          real* packed) {
-  const int64_t panels = (n + panel_width - 1) / panel_width;
-  parallel_ranges(s, panels, row_grain(k * panel_width), [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * panel_width;
-    pack_panels(b + first * stride_n, std::min(end * panel_width, n) - first, k, stride_n, stride_k,
-                packed + first * k);
-  });
+void whole_tile(int64_t rows, int64_t width, const Left& a, const real* panel, int64_t sums,
+                real* c, int64_t c_stride, const Ahead& next) {
+  tile(rows, width, a, panel, sums, c, c_stride, false, next);
 }
 
-void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int64_t m, int64_t n,
-             int64_t k, const Epilogue& epilogue, real* c, int64_t c_stride) {
+void products(Stream& s, TileOf tile_of, const real* a, int64_t a_stride, const real* packed,
+              int64_t m, int64_t n, int64_t k, const Epilogue& epilogue, real* c,
+              int64_t c_stride) {
   if (m <= 0 || n <= 0) return;
   const int64_t panels = (n + panel_width - 1) / panel_width;
   const int64_t row_bytes = std::max<int64_t>(1, k * int64_t(sizeof(real)));
@@ -107,8 +103,8 @@ void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int
       for (int64_t t = 0; t < tiles.pieces; ++t) {
         const int64_t i = tiles.cut(t), height = tiles.cut(t + 1) - i;
         ask_for(epilogue.residual, c, first + i, height, column, c_stride);
-        tile(height, width, {rows.at + i * rows.stride, rows.stride, 1}, panel, k, sums,
-             panel_width, false, {next + t * share * k, share});
+        tile_of(height, width, {rows.at + i * rows.stride, rows.stride, 1}, panel, k, sums,
+                panel_width, {next + t * share * k, share});
         Epilogue here = epilogue;
         if (here.residual) here.residual += (first + i) * c_stride;
         store_tile(sums, panel_width, height, width, here, column, c + (first + i) * c_stride,
@@ -116,6 +112,34 @@ void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int
       }
     }
   });
+}
+
+}  // namespace
+
+int64_t packed_count(int64_t n, int64_t k) { return panels_count(n, k); }
+
+void pack(Stream& s, const real* b, int64_t n, int64_t k, int64_t stride_n, int64_t stride_k,
+          real* packed) {
+  const int64_t panels = (n + panel_width - 1) / panel_width;
+  parallel_ranges(s, panels, row_grain(k * panel_width), [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * panel_width;
+    pack_panels(b + first * stride_n, std::min(end * panel_width, n) - first, k, stride_n, stride_k,
+                packed + first * k);
+  });
+}
+
+void product(Stream& s, const real* a, int64_t a_stride, const real* packed, int64_t m, int64_t n,
+             int64_t k, const Epilogue& epilogue, real* c, int64_t c_stride) {
+  products(s, whole_tile, a, a_stride, packed, m, n, k, epilogue, c, c_stride);
+}
+
+void part_product(Stream& s, Part part, const real* a, int64_t a_stride, const real* packed,
+                  int64_t m, int64_t n, int64_t k, const Epilogue& epilogue, real* c,
+                  int64_t c_stride) {
+  const TileOf tile_of = part == Part::positive   ? part_tile<Positive>
+                         : part == Part::negative ? part_tile<Negative>
+                                                  : whole_tile;
+  products(s, tile_of, a, a_stride, packed, m, n, k, epilogue, c, c_stride);
 }
 
 }  // namespace whence::k

@@ -55,7 +55,18 @@ WHENCE_INLINE inline void unrolled(F&& f) {
   (std::make_integer_sequence<int, n>());
 }
 
-template <int rows, int vecs, bool rows_adjacent, bool add>
+// Which part of the panel's elements count.
+struct Whole {
+  static Vec of(Vec b) { return b; }
+};
+struct Positive {
+  static Vec of(Vec b) { return larger(b, Vec{}); }
+};
+struct Negative {
+  static Vec of(Vec b) { return smaller(b, Vec{}); }
+};
+
+template <int rows, int vecs, bool rows_adjacent, bool add, class Part>
 void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_stride,
              const Ahead& next) {
   Vec acc[rows * vecs];
@@ -67,7 +78,7 @@ void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_
   const char* ahead = next.at;
   for (int64_t x = 0; x < sums; ++x) {
     Vec b[vecs];
-    unrolled<vecs>([&](auto v) WHENCE_INLINE { b[v] = load(panel + v * lanes); });
+    unrolled<vecs>([&](auto v) WHENCE_INLINE { b[v] = Part::of(load(panel + v * lanes)); });
     unrolled<rows>([&](auto i) WHENCE_INLINE {
       const Vec ai = splat(rows_adjacent ? at[i] : at[i * step]);
       unrolled<vecs>([&](auto v)
@@ -84,9 +95,9 @@ void tile_of(const Left& a, const real* panel, int64_t sums, real* c, int64_t c_
 
 using Tile = void (*)(const Left&, const real*, int64_t, real*, int64_t, const Ahead&);
 
-template <int vecs, bool rows_adjacent, bool add, int... rows>
+template <int vecs, bool rows_adjacent, bool add, class Part = Whole, int... rows>
 constexpr std::array<Tile, sizeof...(rows)> tiles_of(std::integer_sequence<int, rows...>) {
-  return {&tile_of<rows + 1, vecs, rows_adjacent, add>...};
+  return {&tile_of<rows + 1, vecs, rows_adjacent, add, Part>...};
 }
 
 // Computes rows x width of c from one panel, 1 <= rows <= tile_rows, 1 <= width <= panel_width. c
@@ -101,6 +112,16 @@ inline void tile(int64_t rows, int64_t width, const Left& a, const real* panel, 
        {tiles_of<1, true, true>(Rows()), tiles_of<2, true, true>(Rows())}}};
   const bool rows_adjacent = a.sum != 1;
   kinds[rows_adjacent][add][width > lanes][size_t(rows - 1)](a, panel, sums, c, c_stride, next);
+}
+
+// The same with a part of the panel, for left operands whose summed elements are adjacent.
+template <class Part>
+void part_tile(int64_t rows, int64_t width, const Left& a, const real* panel, int64_t sums, real* c,
+               int64_t c_stride, const Ahead& next) {
+  using Rows = std::make_integer_sequence<int, tile_rows>;
+  static constexpr std::array<Tile, tile_rows> kinds[panel_vecs] = {
+      tiles_of<1, false, false, Part>(Rows()), tiles_of<2, false, false, Part>(Rows())};
+  kinds[width > lanes][size_t(rows - 1)](a, panel, sums, c, c_stride, next);
 }
 
 // Cuts [0, count) into pieces of at most `most`, as equal as possible: piece i is [cut(i), cut(i +

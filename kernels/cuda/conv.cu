@@ -3,15 +3,16 @@
 // A block computes a tile of result pixels x result channels of one group. A row of its left
 // operand is a result pixel: its summed elements (taps, then channels) lie in the source where the
 // taps reach, and are 0 outside the image. `packed` holds the weights as rows [to][taps][from] of
-// each group and phase, so channels are adjacent in both operands: sectors of 32 bytes as in
+// each phase and group, so channels are adjacent in both operands: sectors of 32 bytes as in
 // product.cu. Bytes: the source once for each tap and strip of channels (mostly from L2), the
 // weights once for each tile of pixels, the result once. Bound by the FMA units; for groups of few
-// channels by the empty columns of a tile.
+// channels by the empty columns of a tile. cuDNN comes first where it is there (library_conv.cu).
 //
 // Depthwise: a thread owns an element of the result, neighbours are channels. Bound by the reads
 // of its taps from L1 and L2.
 #include "kernels/conv.h"
 #include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/library_conv.cuh"
 #include "kernels/cuda/tile.cuh"
 
 namespace whence::k {
@@ -121,8 +122,7 @@ __device__ Corner corner(int64_t rows, int64_t cols, int64_t side) {
 
 template <class T>
 __global__ void __launch_bounds__(T::threads, T::resident)
-    conv_kernel(Gather g, const real* source, const real* packed, int64_t packed_group,
-                Epilogue epilogue, real* result) {
+    conv_kernel(Gather g, const real* source, const real* packed, Epilogue epilogue, real* result) {
   WHENCE_SHARED(Place, first_taps, [T::side]);
   WHENCE_SHARED(int64_t, pixels, [T::side]);
   WHENCE_SHARED(int64_t, cols, [T::side]);
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(T::threads, T::resident)
   __syncthreads();
   const Source image{source, uint32_t(g.source_height), uint32_t(g.source_width)};
   tile_product<T>(Gathered<true, ToTap>{image, first_taps, ToTap(g)},
-                  Operand<true, Adjacent>{packed + c.group * packed_group, cols, {}}, sums,
+                  Operand<true, Adjacent>{packed + c.group * g.to * sums, cols, {}}, sums,
                   int(std::min<int64_t>(T::side, rows - c.row)),
                   int(std::min<int64_t>(T::side, g.to - c.col)),
                   FinishPixels{epilogue, result, pixels, c.group * g.to + c.col});
@@ -173,14 +173,14 @@ __global__ void __launch_bounds__(T::threads, T::resident)
                   StoreSlopes{dweight + c.group * g.to * sums, c.row, c.col, g.from, g.taps()});
 }
 
-// Each packed element of a phase: [group][to][tap][from], groups packed_group elements apart.
+// Each packed element of a phase: [group][to][tap][from].
 __global__ void __launch_bounds__(threads)
-    conv_pack_kernel(Gather g, const real* weight, int64_t packed_group, real* packed) {
+    conv_pack_kernel(Gather g, const real* weight, real* packed) {
   const int64_t i = int64_t(blockIdx.x) * threads + threadIdx.x, in_group = g.to * g.sums();
   if (i >= g.groups * in_group) return;
   const int64_t group = i / in_group, at = i - group * in_group, to = at / g.sums();
   const int64_t sum = at - to * g.sums(), tap = sum / g.from, from = sum - tap * g.from;
-  packed[group * packed_group + at] =
+  packed[i] =
       weight[group * g.weight_group + to * g.weight_to + from * g.weight_from + g.kernel_tap(tap)];
 }
 
@@ -216,6 +216,9 @@ __global__ void __launch_bounds__(threads)
   result[at] = finished(epilogue, sum, channel, at);
 }
 
+// Where a phase's weights begin.
+int64_t phase_offset(const Gather& g) { return g.before * g.groups * g.from * g.to; }
+
 void convolve(gpu::Stream& s, const char* name, const real* source, const real* packed,
               const ConvSize& z, bool backward, const Epilogue& epilogue, real* result) {
   if (z.pointwise()) {
@@ -225,18 +228,20 @@ void convolve(gpu::Stream& s, const char* name, const real* source, const real* 
   }
   each_gather(z, backward, [&](const Gather& g) {
     if (g.rows() <= 0 || g.to <= 0) return;
+    const real* phase = packed + phase_offset(g);
     if (z.depthwise()) {
       const int64_t blocks = gpu::pieces<int64_t>(g.rows() * g.groups, threads);
-      gpu::launch(s, {blocks, threads, 0, name}, depthwise_kernel, g, source,
-                  packed + g.before * g.groups, epilogue, result);
+      gpu::launch(s, {blocks, threads, 0, name}, depthwise_kernel, g, source, phase, epilogue,
+                  result);
       return;
     }
+    if (library_conv(s, g, source, phase, epilogue, result)) return;
     with_tile(g.groups, g.rows(), g.to, [&](auto tile) {
       using T = decltype(tile);
       const int64_t blocks =
           g.groups * gpu::pieces<int64_t>(g.rows(), T::side) * gpu::pieces<int64_t>(g.to, T::side);
-      gpu::launch(s, {blocks, T::threads, 0, name}, conv_kernel<T>, g, source,
-                  packed + g.before * g.from * g.to, z.taps() * g.from * g.to, epilogue, result);
+      gpu::launch(s, {blocks, T::threads, 0, name}, conv_kernel<T>, g, source, phase, epilogue,
+                  result);
     });
   });
 }
@@ -280,10 +285,10 @@ void conv_pack(gpu::Stream& s, const real* weight, const ConvSize& z, bool backw
   each_gather(z, backward, [&](const Gather& g) {
     if (z.depthwise())
       gpu::launch(s, {blocks_for(g.groups * g.taps()), threads}, depthwise_pack_kernel, g, weight,
-                  packed + g.before * g.groups);
+                  packed + phase_offset(g));
     else
       gpu::launch(s, {blocks_for(g.groups * g.to * g.sums()), threads}, conv_pack_kernel, g, weight,
-                  z.taps() * g.from * g.to, packed + g.before * g.from * g.to);
+                  packed + phase_offset(g));
   });
 }
 

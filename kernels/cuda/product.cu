@@ -1,10 +1,12 @@
-// Products with plain rows as right operand and a fused epilogue.
+// Products with plain rows as right operand and a fused epilogue: by the library where it can
+// (library_product.cu), else by the kernel below.
 //
 // `packed` holds b as rows [n][k], k adjacent: both operands are read alike, in sectors of 32 bytes
 // along k (tile.cuh). A block computes a tile of c; the blocks of one strip of rows are neighbours,
 // so that the strip stays in L2. Bytes: a once for each 32 to 128 columns, b once for each 32 to
 // 128 rows, c once. Bound by the FMA units, for few rows by reading b.
 #include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/library_product.cuh"
 #include "kernels/cuda/tensor_product.cuh"
 #include "kernels/cuda/tile.cuh"
 #include "kernels/product.h"
@@ -38,10 +40,24 @@ struct Adjacent {
   __device__ int64_t operator()(int64_t i) const { return i; }
 };
 
-template <class T>
+using Rows = Operand<true, Adjacent>;
+// The right operand on its lines.
+struct Whole {
+  const real* packed;
+  __device__ Rows on(const int64_t* lines) const { return {packed, lines, {}}; }
+};
+struct PartOf {
+  const real* packed;
+  Part part;
+  __device__ PartOperand<true, Adjacent> on(const int64_t* lines) const {
+    return {{packed, lines, {}}, part};
+  }
+};
+
+template <class T, class Right>
 __global__ void __launch_bounds__(T::threads, T::resident)
-    product_kernel(const real* a, int64_t a_stride, const real* packed, int64_t m, int64_t n,
-                   int64_t k, Epilogue epilogue, real* c, int64_t c_stride) {
+    product_kernel(const real* a, int64_t a_stride, Right right, int64_t m, int64_t n, int64_t k,
+                   Epilogue epilogue, real* c, int64_t c_stride) {
   WHENCE_SHARED(int64_t, lines, [2][T::side]);
   const int64_t across = gpu::pieces<int64_t>(n, T::side);
   const int64_t row = int64_t(blockIdx.x) / across * T::side;
@@ -52,9 +68,20 @@ __global__ void __launch_bounds__(T::threads, T::resident)
   }
   __syncthreads();
   tile_product<T>(
-      Operand<true, Adjacent>{a, lines[0], {}}, Operand<true, Adjacent>{packed, lines[1], {}}, k,
-      int(std::min<int64_t>(T::side, m - row)), int(std::min<int64_t>(T::side, n - col)),
-      Finish{epilogue, c, c_stride, row, col});
+      Rows{a, lines[0], {}}, right.on(lines[1]), k, int(std::min<int64_t>(T::side, m - row)),
+      int(std::min<int64_t>(T::side, n - col)), Finish{epilogue, c, c_stride, row, col});
+}
+
+template <class Right>
+void start(gpu::Stream& s, const char* name, const real* a, int64_t a_stride, Right right,
+           int64_t m, int64_t n, int64_t k, const Epilogue& epilogue, real* c, int64_t c_stride) {
+  with_tile(1, m, n, [&](auto tile) {
+    using T = decltype(tile);
+    gpu::launch(
+        s,
+        {gpu::pieces<int64_t>(m, T::side) * gpu::pieces<int64_t>(n, T::side), T::threads, 0, name},
+        product_kernel<T, Right>, a, a_stride, right, m, n, k, epilogue, c, c_stride);
+  });
 }
 
 }  // namespace
@@ -72,15 +99,18 @@ void pack(gpu::Stream& s, const real* b, int64_t n, int64_t k, int64_t stride_n,
 void product(gpu::Stream& s, const real* a, int64_t a_stride, const real* packed, int64_t m,
              int64_t n, int64_t k, const Epilogue& epilogue, real* c, int64_t c_stride) {
   if (m <= 0 || n <= 0) return;
+  if (library_product(s, a, a_stride, packed, m, n, k, epilogue, c, c_stride)) return;
   if (on_tensor_cores(s.precision, k))
     return tensor_product(s, a, a_stride, packed, m, n, k, epilogue, c, c_stride);
-  with_tile(1, m, n, [&](auto tile) {
-    using T = decltype(tile);
-    gpu::launch(s,
-                {gpu::pieces<int64_t>(m, T::side) * gpu::pieces<int64_t>(n, T::side), T::threads, 0,
-                 "product"},
-                product_kernel<T>, a, a_stride, packed, m, n, k, epilogue, c, c_stride);
-  });
+  start(s, "product", a, a_stride, Whole{packed}, m, n, k, epilogue, c, c_stride);
+}
+
+void part_product(gpu::Stream& s, Part part, const real* a, int64_t a_stride, const real* packed,
+                  int64_t m, int64_t n, int64_t k, const Epilogue& epilogue, real* c,
+                  int64_t c_stride) {
+  if (m <= 0 || n <= 0) return;
+  if (part == Part::all) return product(s, a, a_stride, packed, m, n, k, epilogue, c, c_stride);
+  start(s, "part_product", a, a_stride, PartOf{packed, part}, m, n, k, epilogue, c, c_stride);
 }
 
 }  // namespace whence::k

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "kernels/retained.h"
 #include "whence/device.h"
 
 namespace whence::cuda {
@@ -50,6 +51,9 @@ class Stream {
   friend class Graph;
   struct State;
   std::unique_ptr<State> state_;
+
+ public:
+  Retained retained;  // last, so that it goes before the stream does
 };
 
 // Work on a stream that is the same every time: queued once by itself (which grows scratch memory

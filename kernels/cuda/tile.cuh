@@ -19,6 +19,7 @@
 #include <cmath>
 
 #include "kernels/cuda/gpu.cuh"
+#include "kernels/product.h"
 
 namespace whence::k {
 // Kernel files are linked into one program twice, for the device and for its emulation.
@@ -89,6 +90,20 @@ struct Operand {
   SumOf sum_of;          // offset of a summed element
 };
 
+// An operand of which a part counts.
+template <bool sums_adjacent, class SumOf>
+struct PartOperand : Operand<sums_adjacent, SumOf> {
+  Part part;
+};
+template <class X>
+__device__ real counted(const X&, real x) {
+  return x;
+}
+template <bool sums_adjacent, class SumOf>
+__device__ real counted(const PartOperand<sums_adjacent, SumOf>& b, real x) {
+  return (b.part == Part::positive) == (x > 0) ? x : real(0);
+}
+
 // Which elements of a stage a thread moves: in every 8 summed elements, element j of in_eight lies
 // on line + j * line_step, at sum + j * sum_step.
 //
@@ -111,8 +126,8 @@ __device__ void fetch(const X& x, const Walk& w, int64_t first, int count,
                       real (&part)[T::elements]) {
   for (int i = 0; i < T::elements; ++i) {
     const int j = i % T::in_eight, sum = w.sum + j * w.sum_step + i / T::in_eight * 8;
-    part[i] =
-        sum < count ? x.at[x.lines[w.line + j * w.line_step] + x.sum_of(first + sum)] : real(0);
+    const int line = w.line + j * w.line_step;
+    part[i] = sum < count ? counted(x, x.at[x.lines[line] + x.sum_of(first + sum)]) : real(0);
   }
 }
 template <class T>

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/retained.h"
 #include "kernels/simt/engine.h"
 #include "whence/device.h"
 
@@ -50,6 +51,9 @@ class Stream {
  private:
   struct Queue;
   std::unique_ptr<Queue> queue_;
+
+ public:
+  Retained retained;  // last, so that it goes before the queue does
 };
 
 }  // namespace whence::simt

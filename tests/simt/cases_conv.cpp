@@ -1,5 +1,6 @@
 // Convolutions in both directions, their weights, and batch norm.
 #include "kernels/conv.h"
+#include "kernels/cuda/library_conv.cuh"
 #include "tests/simt/cases.h"
 
 namespace whence::simt_test {
@@ -138,11 +139,45 @@ std::vector<KernelCase> norm_cases() {
   };
 }
 
+// What is done around a call of the library: its own part is no kernel.
+std::vector<KernelCase> library_cases() {
+#ifdef WHENCE_F64
+  return {};
+#else
+  const auto finish = [](Stream& s, bool backward) {
+    const ConvSize z = images(18, 37, 1, backward ? 1 : 2);
+    k::Gather g;
+    k::each_gather(z, backward, [&](const k::Gather& only) { g = only; });
+    const int64_t cols = g.groups * g.to;
+    const k::Along down{1, g.down.count, 1}, across{1, g.across.count + 1, -1};
+    const Reals sums = noise(z.batch * down.count * across.count * cols, 1), bias = noise(cols, 2);
+    Reals y = noise(backward ? inputs(z) : outputs(z), 3);
+    k::finish_images(s, g, sums.data(), down, across, {bias.data(), k::Unary::relu, y.data()},
+                     y.data());
+    s.synchronize();
+    return y;
+  };
+  return {
+      {"conv", "library_staging", "259 of 515", "stage_images_kernel",
+       [](Stream& s) {
+         const Reals x = noise(259, 1);
+         return output_of(s, 515,
+                          [&](real* staged) { k::stage_images(s, x.data(), 259, 515, staged); });
+       }},
+      {"conv", "library_finish", "2 x 3 x 5, 37 channels, stride 2, in place",
+       "finish_images_kernel", [=](Stream& s) { return finish(s, false); }},
+      {"conv_bwd", "library_finish", "2 x 3 x 5, 18 channels, in place", "finish_images_kernel",
+       [=](Stream& s) { return finish(s, true); }},
+  };
+#endif
+}
+
 }  // namespace
 
 std::vector<KernelCase> conv_cases() {
   std::vector<KernelCase> table;
-  for (const auto& part : {direction_cases(false), direction_cases(true), norm_cases()})
+  for (const auto& part :
+       {direction_cases(false), direction_cases(true), library_cases(), norm_cases()})
     table.insert(table.end(), part.begin(), part.end());
   return table;
 }

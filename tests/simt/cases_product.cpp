@@ -1,5 +1,6 @@
 // Products of matrices in every precision, and einsums: tiles in shared memory, tensor cores,
-// asynchronous copies.
+// asynchronous copies; what is done around the library's products.
+#include "kernels/cuda/library_product.cuh"
 #include "kernels/product.h"
 #include "tests/simt/cases.h"
 
@@ -51,10 +52,17 @@ std::vector<KernelCase> plain_cases() {
        [](Stream& s) { return product(s, 5, 35, 67); }},
       {"product", "small_tiles", "35 x 19 x 67", "pack_kernel product_kernel",
        [](Stream& s) { return product(s, 35, 19, 67); }},
+      {"part_product", "", "5 x 35 x 67", "pack_kernel product_kernel",
+       [](Stream& s) {
+         const Reals a = noise(5 * 67, 2), b = packed(s, 35, 67, 67, 1);
+         return output_of(s, 5 * 35, [&](real* c) {
+           k::part_product(s, k::Part::negative, a.data(), 67, b.data(), 5, 35, 67, {}, c, 35);
+         });
+       }},
   };
 }
 
-#ifndef WHENCE_F64  // which has no tensor cores
+#ifndef WHENCE_F64  // which has neither tensor cores nor the library
 template <class F>
 auto rounded(Precision precision, F f) {
   return [=](Stream& s) {
@@ -80,8 +88,38 @@ std::vector<KernelCase> tensor_cases() {
       {"product", "tf32_wide_tiles", wide_shape, launches, in_tf32(wide), few_seeds, false},
   };
 }
+
+// Rows of a are `gap` reals further apart than they are long.
+Reals rounded_rows(Stream& s, int64_t gap) {
+  const int64_t rows = 67, k = 40;
+  const Reals a = noise(rows * (k + gap), 1);
+  Reals to(size_t(rows * k / 2), 0);
+  k::round_rows(s, a.data(), k + gap, rows, k, reinterpret_cast<uint32_t*>(to.data()));
+  s.synchronize();
+  return halves(to);
+}
+Reals finished_rows(Stream& s) {
+  const int64_t rows = 19, n = 37;
+  const Reals sums = noise(rows * (n + 2), 1);
+  Reals c = noise(rows * n, 2);  // the residual, too
+  k::finish_rows(s, sums.data(), n + 2, rows, n,
+                 {.activation = k::Unary::gelu, .residual = c.data()}, c.data(), n);
+  s.synchronize();
+  return c;
+}
+
+std::vector<KernelCase> library_cases() {
+  return {
+      {"product", "library_rounding", "67 x 40, 16-byte loads", "round_rows_kernel",
+       [](Stream& s) { return rounded_rows(s, 4); }},
+      {"product", "library_rounding_misaligned", "67 x 40", "round_rows_kernel",
+       [](Stream& s) { return rounded_rows(s, 3); }},
+      {"product", "library_finish", "19 x 37", "finish_rows_kernel", finished_rows},
+  };
+}
 #else
 std::vector<KernelCase> tensor_cases() { return {}; }
+std::vector<KernelCase> library_cases() { return {}; }
 #endif
 
 Contraction::Role role(std::initializer_list<Axis> axes) {
@@ -147,7 +185,7 @@ std::vector<KernelCase> contract_cases() {
 
 std::vector<KernelCase> product_cases() {
   std::vector<KernelCase> table;
-  for (const auto& part : {plain_cases(), tensor_cases(), contract_cases()})
+  for (const auto& part : {plain_cases(), tensor_cases(), library_cases(), contract_cases()})
     table.insert(table.end(), part.begin(), part.end());
   return table;
 }

@@ -25,10 +25,11 @@ void read(const fs::path& path, const Reader& f) {
     f(path.filename().string(), i, line.substr(0, line.find("//")));
 }
 
-// The double-precision build has no tensor cores.
+// The double-precision build has no tensor cores and calls no libraries.
 bool in_this_build([[maybe_unused]] const fs::path& path) {
 #ifdef WHENCE_F64
-  if (path.filename().string().starts_with("tensor_")) return false;
+  const std::string name = path.filename().string();
+  if (name.starts_with("tensor_") || name.starts_with("library_")) return false;
 #endif
   return path.extension() == ".cu" || path.extension() == ".cuh";
 }

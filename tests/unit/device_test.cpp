@@ -5,6 +5,7 @@
 #include <array>
 #include <thread>
 
+#include "tests/unit/devices.h"
 #include "tests/unit/op_graph.h"
 #include "tests/unit/tiny_model.h"
 #ifdef WHENCE_HAVE_SIMT
@@ -13,23 +14,6 @@
 
 namespace whence {
 namespace {
-
-std::vector<std::string> names() {
-  return {"cpu",
-#ifdef WHENCE_HAVE_SIMT
-          "simt",
-#endif
-          "cuda"};
-}
-
-// The device, or a test that says that it is skipped.
-#define WHENCE_DEVICE_OR_SKIP(device_, name) \
-  Device device_;                            \
-  try {                                      \
-    device_ = whence::device(name);          \
-  } catch (const Error& e) {                 \
-    GTEST_SKIP() << "not run: " << e.what(); \
-  }
 
 class OnDevice : public testing::TestWithParam<std::string> {};
 
@@ -91,6 +75,49 @@ TEST_P(OnDevice, every_method_equals_the_cpu) {
 TEST_P(OnDevice, every_method_of_convolutional_networks_equals_the_cpu) {
   WHENCE_DEVICE_OR_SKIP(on, GetParam());
   expect_methods_equal_the_cpu(on, tiny_cnn());
+}
+
+// tiny_model with sums that tensor cores can do: of a multiple of 8 elements.
+std::shared_ptr<const Model> model_for_rounding() {
+  auto m = std::make_shared<Model>(*tiny_model(2));
+  ViTConfig c;
+  c.image_height = 12;
+  c.image_width = 20;
+  c.patch = 4;
+  c.width = 24;
+  c.depth = 2;
+  c.heads = 3;
+  c.mlp = 40;
+  c.classes = 6;
+  m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
+  m->weights = random_vit_weights(c, 5);
+  return m;
+}
+
+// Also where a library does the products: it must not compute a row in another way because of the
+// rows beside it.
+TEST_P(OnDevice, the_size_of_a_chunk_changes_no_bit) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  const Tensor x = random_tensor({5, 3, 12, 20}, 8);
+  for (const Precision precision : {Precision::f32, Precision::tf32, Precision::bf16}) {
+    const bool rounds = precision != Precision::f32;
+    if (rounds && (on.kind == Device::cpu || sizeof(real) != sizeof(float))) continue;
+    for (const auto& model : {model_for_rounding(), std::shared_ptr<const Model>(tiny_cnn())}) {
+      SCOPED_TRACE(model->name + " in " + to_string(precision));
+      const auto explained = [&](int64_t chunk) {
+        Explainer::Settings s;
+        s.device = on;
+        s.chunk = chunk;
+        s.precision = precision;
+        Request request = request_for("input-x-gradient");
+        request.targets = {Target{2, -1}};
+        return Explainer(model, s).explain(x, request);
+      };
+      const auto one = explained(1), all = explained(5);
+      for (size_t i = 0; i < one.size(); ++i)
+        expect_same_bits(all[i][0].attribution, one[i][0].attribution);
+    }
+  }
 }
 
 TEST_P(OnDevice, a_second_seed_and_a_second_run_equal_fresh_ones) {
@@ -197,7 +224,7 @@ TEST_P(OnDevice, precision_rounds_the_factors_of_products_and_nothing_else) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, OnDevice, testing::ValuesIn(names()),
+INSTANTIATE_TEST_SUITE_P(Each, OnDevice, testing::ValuesIn(device_names()),
                          [](const auto& p) { return p.param; });
 
 TEST(DeviceNames, the_cpu_refuses_rounded_products) {

@@ -90,6 +90,31 @@ TYPED_TEST(KernelsProduct, a_sum_that_underflows_keeps_its_sign) {
   for (real x : p.run()) EXPECT_TRUE(x == 0 && std::signbit(x)) << x;
 }
 
+TYPED_TEST(KernelsProduct, parts_of_weights_have_the_bits_of_packed_parts) {
+  const auto part_of = [](k::Part part, real b) {
+    return part == k::Part::all        ? b
+           : part == k::Part::positive ? std::max(b, real(0))
+                                       : std::min(b, real(0));
+  };
+  const int64_t shapes[][3] = {{1, 33, 70}, {5, 17, 1}, {29, 100, 129}, {77, 16263, 5}, {3, 5, 0}};
+  for (const auto& [m, n, k] : shapes) {
+    const Problem<TypeParam> p(m, n, k, 7);
+    const Reals bias = noise(n, 3), residual = noise(m * n, 4);
+    const k::Epilogue e{bias.data(), k::Unary::relu, residual.data(), false};
+    for (const k::Part part : {k::Part::all, k::Part::positive, k::Part::negative}) {
+      Problem<TypeParam> packed = p;
+      for (real& b : packed.b) b = part_of(part, b);
+      TypeParam::run(
+          [&](auto& s) { k::pack(s, packed.b.data(), n, k, k, 1, packed.packed.data()); });
+      Reals c(size_t(m * n), poison);
+      TypeParam::run([&](auto& s) {
+        k::part_product(s, part, p.a.data(), k, p.packed.data(), m, n, k, e, c.data(), n);
+      });
+      expect_same_bits(c, packed.run(e), "part " + std::to_string(int(part)));
+    }
+  }
+}
+
 TYPED_TEST(KernelsProduct, rows_and_columns_may_be_strided) {
   const int64_t m = 17, n = 41, k = 23, lda = 31, ldc = 57;
   Reals a = noise(m * lda, 1);

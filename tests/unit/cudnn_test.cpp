@@ -1,0 +1,281 @@
+// The emulator's twin of cuDNN: what it computes, and what it refuses.
+#if defined(WHENCE_HAVE_SIMT)
+#include "kernels/simt/cudnn.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <functional>
+#include <vector>
+
+namespace whence {
+namespace {
+
+using namespace simt::dnn;
+
+// A convolution with everything in order, and memory of the stream's device for it.
+struct Call {
+  simt::Stream stream;
+  cudnnHandle_t handle{};
+  cudnnTensorDescriptor_t x{}, y{};
+  cudnnFilterDescriptor_t w{};
+  cudnnConvolutionDescriptor_t z{};
+  cudnnConvolutionFwdAlgo_t algo = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+  float alpha = 1, beta = 0;
+  const void *alpha_at = &alpha, *beta_at = &beta;
+  std::shared_ptr<void> memory = simt::Stream::allocate(4096);
+  char *x_at = static_cast<char*>(memory.get()), *w_at = x_at + 1024, *y_at = x_at + 2048,
+       *workspace = x_at + 3072;
+  size_t workspace_bytes = 1024;
+
+  // 2 images of 3 x 4 pixels, 4 to 6 channels in 2 groups, 2 x 3 taps: 2 x 3 x 2 x 6 results.
+  Call() {
+    cudnnCreate(&handle);
+    cudnnSetStream(handle, &stream);
+    cudnnCreateTensorDescriptor(&x);
+    cudnnCreateTensorDescriptor(&y);
+    cudnnCreateFilterDescriptor(&w);
+    cudnnCreateConvolutionDescriptor(&z);
+    cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, 2, 4, 3, 4);
+    cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, 2, 6, 4, 2);
+    cudnnSetFilter4dDescriptor(w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, 6, 2, 2, 3);
+    cudnnSetConvolution2dDescriptor(z, 1, 0, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
+    cudnnSetConvolutionGroupCount(z, 2);
+    cudnnSetConvolutionMathType(z, CUDNN_FMA_MATH);
+  }
+  ~Call() {
+    cudnnDestroy(handle);
+    cudnnDestroyTensorDescriptor(x);
+    cudnnDestroyTensorDescriptor(y);
+    cudnnDestroyFilterDescriptor(w);
+    cudnnDestroyConvolutionDescriptor(z);
+  }
+  cudnnStatus_t run() {
+    return cudnnConvolutionForward(handle, alpha_at, x, x_at, w, w_at, z, algo, workspace,
+                                   workspace_bytes, beta_at, y, y_at);
+  }
+  cudnnStatus_t ask(size_t* bytes) {
+    return cudnnGetConvolutionForwardWorkspaceSize(handle, x, w, z, y, algo, bytes);
+  }
+};
+
+struct Wrong {
+  const char* what;
+  std::function<void(Call&)> spoil;
+  cudnnStatus_t status;
+  bool in_workspace_size_too = true;  // or only where there is memory
+};
+
+void set_x(Call& c, cudnnTensorFormat_t format, cudnnDataType_t type, std::array<int, 4> sides) {
+  cudnnSetTensor4dDescriptor(c.x, format, type, sides[0], sides[1], sides[2], sides[3]);
+}
+void set_y(Call& c, std::array<int, 4> sides) {
+  cudnnSetTensor4dDescriptor(c.y, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, sides[0], sides[1], sides[2],
+                             sides[3]);
+}
+
+std::vector<Wrong> wrong_descriptions() {
+  const auto nhwc = CUDNN_TENSOR_NHWC;
+  const auto f32 = CUDNN_DATA_FLOAT;
+  const auto bad = CUDNN_STATUS_BAD_PARAM, no = CUDNN_STATUS_NOT_SUPPORTED;
+  return {
+      {"no handle", [](Call& c) { cudnnDestroy(c.handle), c.handle = nullptr; }, bad},
+      {"a destroyed handle", [](Call& c) { cudnnDestroy(c.handle); }, bad},
+      {"a destroyed tensor", [](Call& c) { cudnnDestroyTensorDescriptor(c.y); }, bad},
+      {"a destroyed filter", [](Call& c) { cudnnDestroyFilterDescriptor(c.w); }, bad},
+      {"a destroyed convolution", [](Call& c) { cudnnDestroyConvolutionDescriptor(c.z); }, bad},
+      {"a tensor that was never set",
+       [](Call& c) {
+         cudnnDestroyTensorDescriptor(c.x);
+         cudnnCreateTensorDescriptor(&c.x);
+       },
+       bad},
+      {"other channels",
+       [=](Call& c) {
+         set_x(c, nhwc, f32, {2, 6, 3, 4});
+       },
+       bad},
+      {"another batch",
+       [=](Call& c) {
+         set_x(c, nhwc, f32, {3, 4, 3, 4});
+       },
+       bad},
+      {"another type",
+       [=](Call& c) {
+         set_x(c, nhwc, CUDNN_DATA_BFLOAT16, {2, 4, 3, 4});
+       },
+       bad},
+      {"another height",
+       [](Call& c) {
+         set_y(c, {2, 6, 3, 2});
+       },
+       bad},
+      {"another width",
+       [](Call& c) {
+         set_y(c, {2, 6, 4, 3});
+       },
+       bad},
+      {"other outputs",
+       [](Call& c) {
+         set_y(c, {2, 5, 4, 2});
+       },
+       bad},
+      {"groups that do not divide the channels",
+       [](Call& c) { cudnnSetConvolutionGroupCount(c.z, 3); }, bad},
+      {"groups that do not divide the outputs",
+       [](Call& c) {
+         cudnnSetFilter4dDescriptor(c.w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, 6, 1, 2, 3);
+         cudnnSetConvolutionGroupCount(c.z, 4);
+       },
+       bad},
+      {"channels first",
+       [=](Call& c) {
+         set_x(c, CUDNN_TENSOR_NCHW, f32, {2, 4, 3, 4});
+       },
+       no},
+      {"a filter with channels first",
+       [=](Call& c) { cudnnSetFilter4dDescriptor(c.w, f32, CUDNN_TENSOR_NCHW, 6, 2, 2, 3); }, no},
+      {"flipped taps",
+       [=](Call& c) {
+         cudnnSetConvolution2dDescriptor(c.z, 1, 0, 1, 1, 1, 1, CUDNN_CONVOLUTION, f32);
+       },
+       no},
+      {"sums in another type",
+       [](Call& c) {
+         cudnnSetConvolution2dDescriptor(c.z, 1, 0, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
+                                         CUDNN_DATA_DOUBLE);
+       },
+       no},
+      {"the default way to multiply",
+       [](Call& c) { cudnnSetConvolutionMathType(c.z, CUDNN_DEFAULT_MATH); }, no},
+      {"an inexact algorithm", [](Call& c) { c.algo = CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD; }, no},
+      {"dilation",
+       [=](Call& c) {
+         cudnnSetConvolution2dDescriptor(c.z, 1, 0, 1, 1, 2, 1, CUDNN_CROSS_CORRELATION, f32);
+         set_y(c, {2, 6, 3, 2});
+       },
+       no},
+  };
+}
+
+std::vector<Wrong> wrong_memory() {
+  const auto bad = CUDNN_STATUS_BAD_PARAM;
+  const auto misaligned = CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
+  return {
+      {"no stream", [](Call& c) { cudnnSetStream(c.handle, nullptr); }, bad, false},
+      {"no alpha", [](Call& c) { c.alpha_at = nullptr; }, bad, false},
+      {"no beta", [](Call& c) { c.beta_at = nullptr; }, bad, false},
+      {"no x", [](Call& c) { c.x_at = nullptr; }, bad, false},
+      {"no w", [](Call& c) { c.w_at = nullptr; }, bad, false},
+      {"no y", [](Call& c) { c.y_at = nullptr; }, bad, false},
+      {"no workspace", [](Call& c) { c.workspace = nullptr; }, bad, false},
+      {"a small workspace", [](Call& c) { c.workspace_bytes = 300; },
+       CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT, false},
+      {"x not aligned", [](Call& c) { c.x_at += 4; }, misaligned, false},
+      {"w not aligned", [](Call& c) { c.w_at += 4; }, misaligned, false},
+      {"y not aligned", [](Call& c) { c.y_at += 4; }, misaligned, false},
+      {"workspace not aligned", [](Call& c) { c.workspace += 4; }, misaligned, false},
+      {"y is x", [](Call& c) { c.y_at = c.x_at; }, bad, false},
+      {"y in w", [](Call& c) { c.y_at = c.w_at + 16; }, bad, false},
+      {"workspace in y", [](Call& c) { c.workspace = c.y_at + 16; }, bad, false},
+      {"workspace in w", [](Call& c) { c.workspace = c.w_at - 16; }, bad, false},
+  };
+}
+
+TEST(CudnnTwin, refuses_wrong_calls) {
+  const size_t before = live_objects(), done = convolutions();
+  for (const auto& table : {wrong_descriptions(), wrong_memory()})
+    for (const Wrong& row : table) {
+      Call c;
+      size_t bytes = 0;
+      EXPECT_EQ(c.ask(&bytes), CUDNN_STATUS_SUCCESS);
+      row.spoil(c);
+      EXPECT_EQ(c.run(), row.status) << row.what;
+      EXPECT_EQ(c.ask(&bytes), row.in_workspace_size_too ? row.status : CUDNN_STATUS_SUCCESS)
+          << row.what;
+    }
+  EXPECT_EQ(convolutions(), done);
+  EXPECT_EQ(live_objects(), before);
+  EXPECT_EQ(Call().ask(nullptr), CUDNN_STATUS_BAD_PARAM);
+}
+
+TEST(CudnnTwin, refuses_wrong_descriptions) {
+  Call c;
+  const auto nhwc = CUDNN_TENSOR_NHWC;
+  const auto f32 = CUDNN_DATA_FLOAT;
+  const auto cross = CUDNN_CROSS_CORRELATION;
+  const auto bad = CUDNN_STATUS_BAD_PARAM, no = CUDNN_STATUS_NOT_SUPPORTED;
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(nullptr, nhwc, f32, 2, 3, 4, 5), bad);
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(c.x, nhwc, f32, 0, 3, 4, 5), bad);
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(c.x, nhwc, f32, 2, -3, 4, 5), bad);
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(c.x, nhwc, f32, 2, 3, 0, 5), bad);
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(c.x, nhwc, f32, 2, 3, 4, 0), bad);
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(c.x, cudnnTensorFormat_t(3), f32, 2, 3, 4, 5), bad);
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(c.x, nhwc, cudnnDataType_t(5), 2, 3, 4, 5), bad);
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(c.x, nhwc, f32, 4096, 2, 1024, 1024), no);
+  EXPECT_EQ(cudnnSetTensor4dDescriptor(c.x, nhwc, f32, 1 << 30, 1 << 30, 1 << 30, 1 << 30), no);
+  EXPECT_EQ(cudnnSetFilter4dDescriptor(nullptr, f32, nhwc, 6, 2, 2, 3), bad);
+  EXPECT_EQ(cudnnSetFilter4dDescriptor(c.w, f32, nhwc, 6, 0, 2, 3), bad);
+  EXPECT_EQ(cudnnSetFilter4dDescriptor(c.w, f32, nhwc, -6, 2, 2, 3), bad);
+  EXPECT_EQ(cudnnSetConvolution2dDescriptor(nullptr, 1, 1, 1, 1, 1, 1, cross, f32), bad);
+  EXPECT_EQ(cudnnSetConvolution2dDescriptor(c.z, -1, 1, 1, 1, 1, 1, cross, f32), bad);
+  EXPECT_EQ(cudnnSetConvolution2dDescriptor(c.z, 1, 1, 0, 1, 1, 1, cross, f32), bad);
+  EXPECT_EQ(cudnnSetConvolution2dDescriptor(c.z, 1, 1, 1, 1, 1, 0, cross, f32), bad);
+  EXPECT_EQ(cudnnSetConvolution2dDescriptor(c.z, 1, 1, 1, 1, 1, 1, cudnnConvolutionMode_t(2), f32),
+            bad);
+  EXPECT_EQ(cudnnSetConvolutionGroupCount(c.z, 0), bad);
+  EXPECT_EQ(cudnnSetConvolutionGroupCount(nullptr, 1), bad);
+  EXPECT_EQ(cudnnSetConvolutionMathType(nullptr, CUDNN_FMA_MATH), bad);
+  EXPECT_EQ(cudnnSetStream(nullptr, &c.stream), bad);
+  EXPECT_EQ(cudnnCreate(nullptr), bad);
+  EXPECT_EQ(cudnnCreateTensorDescriptor(nullptr), bad);
+  EXPECT_EQ(cudnnDestroy(nullptr), bad);
+  // What was refused has changed nothing.
+  EXPECT_EQ(c.run(), CUDNN_STATUS_SUCCESS);
+  c.stream.synchronize();
+}
+
+// Ones everywhere count the taps inside the image: 2 channels of a group, 3 taps across, and 1 or 2
+// of the taps down.
+TEST(CudnnTwin, scales_adds_and_leaves_nothing_in_the_workspace) {
+  Call c;
+  std::vector<float> ones(256, 1), y(96), workspace(256, 1);
+  c.stream.copy_in(c.x_at, ones.data(), 1024);
+  c.stream.copy_in(c.w_at, ones.data(), 1024);
+  c.stream.copy_in(c.workspace, ones.data(), 1024);
+  c.alpha = 2;  // with beta 0, y may be anything: it is NaN
+  EXPECT_EQ(c.run(), CUDNN_STATUS_SUCCESS);
+  c.alpha = 1, c.beta = 0.5f;
+  EXPECT_EQ(c.run(), CUDNN_STATUS_SUCCESS);
+  c.stream.copy_out(y.data(), c.y_at, 384);
+  c.stream.copy_out(workspace.data(), c.workspace, 1024);
+  EXPECT_EQ(y[0], 0) << "queued, not done";
+  c.stream.synchronize();
+  for (size_t i = 0; i < y.size(); ++i) {
+    const size_t row = i / 12 % 4;
+    EXPECT_EQ(y[i], 2 * (row == 0 || row == 3 ? 6 : 12)) << i;
+  }
+  for (const float v : workspace) EXPECT_TRUE(std::isnan(v));
+}
+
+TEST(CudnnTwin, rounds_factors_for_tensor_cores) {
+  Call c;
+  const std::vector<float> fine(256, 1 + 0x1p-11f + 0x1p-13f), ones(256, 1);
+  for (const auto& [math, want] :
+       {std::pair(CUDNN_FMA_MATH, 6 * fine[0]), {CUDNN_TENSOR_OP_MATH, 6 * (1 + 0x1p-10f)}}) {
+    cudnnSetConvolutionMathType(c.z, math);
+    float y = 0;
+    c.stream.copy_in(c.x_at, ones.data(), 1024);
+    c.stream.copy_in(c.w_at, fine.data(), 1024);
+    EXPECT_EQ(c.run(), CUDNN_STATUS_SUCCESS);
+    c.stream.copy_out(&y, c.y_at, sizeof(y));
+    c.stream.synchronize();
+    EXPECT_NEAR(y, want, 1e-6);
+  }
+}
+
+}  // namespace
+}  // namespace whence
+
+#endif
