@@ -7,6 +7,9 @@
 #include <map>
 #include <vector>
 
+#ifdef WHENCE_HAVE_CUDA
+#include "bench/ceilings_cuda.h"
+#endif
 #include "kernels/cpu/vec.h"
 
 namespace whence::bench {
@@ -105,6 +108,24 @@ const Ceilings& ceilings(int threads) {
              .first;
   }
   return it->second;
+}
+
+const DeviceCeilings* device_ceilings(const Device& device, [[maybe_unused]] Precision precision,
+                                      bool skip) {
+  if (skip || device.kind != Device::cuda) return nullptr;
+#ifdef WHENCE_HAVE_CUDA
+  static std::map<int, double> copies;
+  static std::map<std::pair<int, Precision>, DeviceCeilings> known;
+  if (!copies.contains(device.index)) copies[device.index] = device_copy_rate(device.index);
+  const std::pair key{device.index, precision};
+  if (!known.contains(key))
+    known[key] = {copies[device.index],
+                  device_product_rate(device.index, precision, 8192, 8192, 8192),
+                  device_product_rate(device.index, precision, 12608, 3072, 768)};
+  return &known[key];
+#else
+  return nullptr;
+#endif
 }
 
 }  // namespace whence::bench

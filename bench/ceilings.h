@@ -19,11 +19,13 @@ struct Ceilings {
 };
 const Ceilings& ceilings(int threads);
 
-#ifdef WHENCE_HAVE_CUDA
-// Of a GPU: copying 4 GiB inside its memory (bytes read and written a second), and cuBLAS's product
-// of 8192 x 8192 matrices.
-double device_copy_rate(int device);
-double device_product_rate(int device, Precision precision);
-#endif
+// Of a GPU, beginning with random normal data: copying 4 GiB inside its memory (bytes read and
+// written a second), and cuBLAS's products (operations a second) of two 8192 x 8192 matrices and of
+// 12608 x 768 with 768 x 3072, a layer of ViT-B/16 for 64 images.
+struct DeviceCeilings {
+  double copy, product, layer_product;
+};
+// Measured once for each device and precision; null where there are none: not a GPU, or `skip`.
+const DeviceCeilings* device_ceilings(const Device& device, Precision precision, bool skip = false);
 
 }  // namespace whence::bench

@@ -1,12 +1,15 @@
+#include "bench/ceilings_cuda.h"
+
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "bench/ceilings.h"
+#include "kernels/random.h"
 
 namespace whence::bench {
 namespace {
@@ -19,11 +22,31 @@ void check(cublasStatus_t status) {
   check(status == CUBLAS_STATUS_SUCCESS, cublasGetStatusString(status));
 }
 
+// Normal numbers as bytes of an array: a block of them over and over. (Zeros, or one number
+// everywhere, would draw less power and so be faster.)
+std::vector<char> normal_block(Precision precision) {
+  constexpr size_t count = size_t{1} << 20;
+  std::vector<real> numbers(count);
+  cpu::Stream s{1};
+  k::random_normal(s, {1}, int64_t(count), numbers.data());
+  const size_t width = precision == Precision::bf16 ? 2 : 4;
+  std::vector<char> bytes(count * width);
+  for (size_t i = 0; i < count; ++i) {
+    const float x = float(numbers[i]);
+    char all[4];
+    std::memcpy(all, &x, 4);
+    std::memcpy(&bytes[i * width], all + 4 - width, width);  // bf16: the upper half
+  }
+  return bytes;
+}
+
 struct Memory {
-  void* at = nullptr;
-  explicit Memory(size_t bytes) {
-    check(cudaMalloc(&at, bytes));
-    check(cudaMemset(at, 0x3c, bytes));  // small numbers: zeros would draw less power
+  char* at = nullptr;
+  explicit Memory(size_t bytes) { check(cudaMalloc(reinterpret_cast<void**>(&at), bytes)); }
+  Memory(size_t bytes, const std::vector<char>& block) : Memory(bytes) {
+    for (size_t i = 0; i < bytes; i += block.size())
+      check(cudaMemcpy(at + i, block.data(), std::min(block.size(), bytes - i),
+                       cudaMemcpyHostToDevice));
   }
   ~Memory() { cudaFree(at); }
   Memory(const Memory&) = delete;
@@ -57,29 +80,31 @@ double median_seconds(F f) {
 double device_copy_rate(int device) {
   check(cudaSetDevice(device));
   const size_t bytes = size_t{4} << 30;
-  const Memory from(bytes), to(bytes);
+  const Memory from(bytes, normal_block(Precision::f32)), to(bytes);
   const double s = median_seconds(
       [&] { check(cudaMemcpyAsync(to.at, from.at, bytes, cudaMemcpyDeviceToDevice)); });
   return 2 * double(bytes) / s;
 }
 
-double device_product_rate(int device, Precision precision) {
+double device_product_rate(int device, Precision precision, int m, int n, int k) {
   check(cudaSetDevice(device));
-  const int n = 8192;
   const cudaDataType type = precision == Precision::bf16 ? CUDA_R_16BF : CUDA_R_32F;
   const cublasComputeType_t compute =
       precision == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-  const size_t bytes = size_t(n) * size_t(n) * 4;
-  const Memory a(bytes), b(bytes), c(bytes);
+  const std::vector<char> block = normal_block(precision);
+  const size_t width = precision == Precision::bf16 ? 2 : 4;
+  const Memory a(size_t(m) * size_t(k) * width, block), b(size_t(n) * size_t(k) * width, block),
+      c(size_t(m) * size_t(n) * 4);
   cublasHandle_t handle;
   check(cublasCreate(&handle));
   const float one = 1, zero = 0;
+  // c [m, n] = a [m, k] b [n, k]^T, row-major: its transpose, column-major, is b^T a
   const double s = median_seconds([&] {
-    check(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, n, n, n, &one, a.at, type, n, b.at, type,
-                       n, &zero, c.at, CUDA_R_32F, n, compute, CUBLAS_GEMM_DEFAULT));
+    check(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, b.at, type, k, a.at, type,
+                       k, &zero, c.at, CUDA_R_32F, n, compute, CUBLAS_GEMM_DEFAULT));
   });
   check(cublasDestroy(handle));
-  return 2.0 * n * n * n / s;
+  return 2.0 * m * n * k / s;
 }
 
 }  // namespace whence::bench

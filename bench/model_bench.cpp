@@ -2,7 +2,13 @@
 // planned and resident.
 //
 //   model_bench [--json] [--only ROW] [--rounds N] [--threads N] [--batch N] [--depth N]
-//             [--device NAME] [--precision NAME]
+//             [--device NAME] [--precision NAME] [--latency CALLS] [--serve] [--smoke]
+//
+// --latency: so many calls more of every row (or as many as 20 seconds have room for), each timed
+// by the host's clock from the call to its result, for percentiles. --serve: reads a row's name
+// from every line of the input, runs it once (the first time once before), and prints the
+// milliseconds: so another program can take turns with this one. --smoke: tiny models and no
+// ceilings, to see that everything runs.
 //
 // Rows of ViT-B/16: forward (images to logits), rollout, generic-attention (rule paper, start_layer
 // 0, gradient_of logit), tam (20 steps), integrated-gradients (50 steps), smoothgrad (5 samples),
@@ -15,8 +21,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -34,7 +42,8 @@ struct Options {
   bool json = false;
   std::string only;
   int rounds = 5, threads = 2;
-  int64_t batch = 1, depth = 12;
+  int64_t batch = 1, depth = 12, latency = 0;
+  bool serve = false, smoke = false;
   Device device;
   Precision precision = Precision::f32;
 };
@@ -56,6 +65,12 @@ Options parse(int argc, char** argv) {
       o.batch = std::max(1, std::atoi(value().c_str()));
     else if (name == "--depth")
       o.depth = std::max(1, std::atoi(value().c_str()));
+    else if (name == "--latency")
+      o.latency = std::max(0, std::atoi(value().c_str()));
+    else if (name == "--serve")
+      o.serve = true;
+    else if (name == "--smoke")
+      o.smoke = true;
     else if (name == "--device")
       o.device = device(value());
     else if (name == "--precision")
@@ -68,28 +83,39 @@ Options parse(int argc, char** argv) {
   return o;
 }
 
-std::shared_ptr<const Model> random_vit_base(int64_t depth) {
+std::shared_ptr<const Model> random_vit_base(const Options& o) {
   ViTConfig c;
-  c.depth = depth;
+  c.depth = o.depth;
+  if (o.smoke) {
+    c.image_height = c.image_width = 32;
+    c.width = 32, c.depth = 6, c.heads = 2, c.mlp = 64, c.classes = 10;
+  }
   auto m = std::make_shared<Model>();
   m->name = "vit_base_patch16_224 (random)";
-  m->input = {3, 224, 224};
+  m->input = {3, c.image_height, c.image_width};
   m->classes = c.classes;
   m->blocks = c.depth;
   m->prefix_tokens = 1;
-  m->grid_height = m->grid_width = 14;
+  m->grid_height = c.grid_height();
+  m->grid_width = c.grid_width();
   m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
   m->weights = random_vit_weights(c, 1);
   return m;
 }
 
-std::shared_ptr<const Model> random_resnet50() {
-  const ResNetConfig c;
+std::shared_ptr<const Model> random_resnet50(const Options& o) {
+  ResNetConfig c;
+  if (o.smoke) {
+    c.image_height = c.image_width = 32;
+    c.classes = 10, c.stem = 4;
+    c.layers = {{{1, 4, 16, 1}, {1, 4, 16, 2}, {1, 4, 16, 1}, {1, 4, 16, 1}}};
+  }
   auto m = std::make_shared<Model>();
   m->name = "resnet50 (random)";
-  m->input = {3, 224, 224};
+  m->input = {3, c.image_height, c.image_width};
   m->classes = c.classes;
-  m->grid_height = m->grid_width = 7;
+  m->grid_height = c.grid_height();
+  m->grid_width = c.grid_width();
   m->build = [c](Graph& g, int64_t batch) { return build_resnet(g, c, batch); };
   m->weights = random_cnn_weights(c, 1);
   return m;
@@ -113,8 +139,8 @@ double work(Explainer& explainer, const Request& r, const Tensor& x, int64_t ste
 }
 
 struct Row {
-  std::string name;
-  std::vector<double> ms;
+  std::string name, error;  // either an error or times
+  std::vector<double> ms, latency_ms;
   double gflop = 0, planned = 0, resident = 0;
 };
 
@@ -130,110 +156,219 @@ struct Work {
   int64_t steps;
 };
 
-Row measure(const std::shared_ptr<const Model>& model, const Options& o, const Work& task) {
-  const Request& r = task.request;
-  Tensor x(Type{{o.batch, 3, 224, 224}});
-  cpu::Stream stream{o.threads};
-  k::random_normal(stream, {7, 0, 0}, x.shape().count(), x.reals().data());
-  Explainer::Settings settings;
-  settings.threads = o.threads;
-  settings.device = o.device;
-  settings.precision = o.precision;
-  Row row;
-  row.name = task.name;
-  const double before = resident_bytes();
-  Explainer explainer(model, settings);
-  const auto once = [&] { explainer.explain(x, r); };
-  once();
-  row.resident = resident_bytes() - before;
-  row.planned = double(explainer.bytes(r, o.batch) + explainer.derived_bytes(r, o.batch));
-  row.gflop = work(explainer, r, x, task.steps) / 1e9;
-  for (int i = 0; i < o.rounds; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    once();
-    row.ms.push_back(
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-            .count());
+// One row: its model on the device, and images to explain.
+class Task {
+ public:
+  Task(const std::shared_ptr<const Model>& model, const Options& o, const Work& work)
+      : work_(work),
+        images_(Type{{o.batch, model->input[0], model->input[1], model->input[2]}}),
+        explainer_(model, settings(o)) {
+    cpu::Stream stream{o.threads};
+    k::random_normal(stream, {7, 0, 0}, images_.shape().count(), images_.reals().data());
   }
-  return row;
+  double milliseconds() {
+    const auto start = std::chrono::steady_clock::now();
+    explainer_.explain(images_, work_.request);
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+        .count();
+  }
+  double gflop() { return work(explainer_, work_.request, images_, work_.steps) / 1e9; }
+  double planned_bytes() {
+    const int64_t batch = images_.shape()[0];
+    return double(explainer_.bytes(work_.request, batch) +
+                  explainer_.derived_bytes(work_.request, batch));
+  }
+
+ private:
+  static Explainer::Settings settings(const Options& o) {
+    Explainer::Settings settings;
+    settings.threads = o.threads;
+    settings.device = o.device;
+    settings.precision = o.precision;
+    return settings;
+  }
+  Work work_;
+  Tensor images_;
+  Explainer explainer_;
+};
+
+void measure(const std::shared_ptr<const Model>& model, const Options& o, const Work& work,
+             Row& row) {
+  const double before = resident_bytes();
+  Task task(model, o, work);
+  // By itself, recorded where the device records, replayed.
+  for (int i = 0; i < (o.device.kind == Device::cuda ? 3 : 1); ++i) task.milliseconds();
+  row.resident = resident_bytes() - before;
+  row.planned = task.planned_bytes();
+  row.gflop = task.gflop();
+  for (int i = 0; i < o.rounds; ++i) row.ms.push_back(task.milliseconds());
+  const double limit = 2e4;
+  double spent = 0;
+  while (int64_t(row.latency_ms.size()) < o.latency && spent < limit)
+    spent += row.latency_ms.emplace_back(task.milliseconds());
 }
 
-double product_rate(const Options& o) {
-#ifdef WHENCE_HAVE_CUDA
-  if (o.device.kind == Device::cuda) return device_product_rate(o.device.index, o.precision);
-#endif
-  return fma_rate(o.threads);
+struct Peaks {
+  double product = NAN, layer = NAN, copy = NAN;  // operations and bytes a second
+};
+
+Peaks measure_peaks(const Options& o) {
+  if (o.smoke) return {};
+  if (const DeviceCeilings* c = device_ceilings(o.device, o.precision))
+    return {c->product, c->layer_product, c->copy};
+  return {fma_rate(o.threads), NAN, NAN};
 }
 
-void print(const std::vector<Row>& rows, const Options& o) {
-  const double peak = product_rate(o) / 1e9;
-  nlohmann::json out{{"peak_gflops", peak},
+nlohmann::json json_of(const Row& r, const Peaks& peaks) {
+  if (!r.error.empty()) return {{"name", r.name}, {"error", r.error}};
+  const double median = quantile(r.ms, 0.5);
+  nlohmann::json out{{"name", r.name},
+                     {"median_ms", median},
+                     {"p10_ms", quantile(r.ms, 0.1)},
+                     {"p90_ms", quantile(r.ms, 0.9)},
+                     {"samples_ms", r.ms},
+                     {"gflop", r.gflop},
+                     {"of_peak", r.gflop / median * 1e12 / peaks.product},
+                     {"planned_bytes", r.planned},
+                     {"resident_bytes", r.resident}};
+  if (!r.latency_ms.empty())
+    out["latency"] = {{"calls", r.latency_ms.size()},
+                      {"p50_ms", quantile(r.latency_ms, 0.5)},
+                      {"p90_ms", quantile(r.latency_ms, 0.9)},
+                      {"p99_ms", quantile(r.latency_ms, 0.99)},
+                      {"max_ms", quantile(r.latency_ms, 1)}};
+  return out;
+}
+
+void print_json(const std::vector<Row>& rows, const Options& o) {
+  const Peaks peaks = measure_peaks(o);
+  nlohmann::json out{{"peak_gflops", peaks.product / 1e9},
                      {"device", to_string(o.device)},
                      {"precision", to_string(o.precision)},
                      {"threads", o.threads},
                      {"batch", o.batch},
                      {"results", nlohmann::json::array()}};
-  if (!o.json)
-    fmt::print(
-        "{} {}, {} threads, peak {:.0f} "
-        "GFLOP/s\n{:<32}{:>10}{:>10}{:>10}{:>9}{:>9}{:>14}{:>14}\n",
-        to_string(o.device), to_string(o.precision), o.threads, peak, "", "median ms", "p10", "p90",
-        "GFLOP", "of peak", "planned MiB", "resident MiB");
-  for (const Row& r : rows) {
-    const double median = quantile(r.ms, 0.5), part = r.gflop / median * 1e3 / peak;
-    if (o.json)
-      out["results"].push_back({{"name", r.name},
-                                {"median_ms", median},
-                                {"samples_ms", r.ms},
-                                {"gflop", r.gflop},
-                                {"of_peak", part},
-                                {"planned_bytes", r.planned},
-                                {"resident_bytes", r.resident}});
-    else
-      fmt::print("{:<32}{:>10.1f}{:>10.1f}{:>10.1f}{:>9.1f}{:>8.0f}%{:>14.1f}{:>14.1f}\n", r.name,
-                 median, quantile(r.ms, 0.1), quantile(r.ms, 0.9), r.gflop, 100 * part,
-                 r.planned / 1048576, r.resident / 1048576);
+  if (o.device.kind == Device::cuda) {
+    out["product_12608x3072x768_gflops"] = peaks.layer / 1e9;
+    out["copy_gb_per_s"] = peaks.copy / 1e9;
   }
-  if (o.json) fmt::print("{}\n", out.dump());
+  for (const Row& r : rows) out["results"].push_back(json_of(r, peaks));
+  fmt::print("{}\n", out.dump());
 }
 
-}  // namespace
+void print_table(const std::vector<Row>& rows, const Options& o) {
+  const Peaks peaks = measure_peaks(o);
+  fmt::print(
+      "{} {}, {} threads, peak {:.0f} GFLOP/s\n{:<32}{:>10}{:>10}{:>10}{:>9}{:>9}{:>14}{:>14}\n",
+      to_string(o.device), to_string(o.precision), o.threads, peaks.product / 1e9, "", "median ms",
+      "p10", "p90", "GFLOP", "of peak", "planned MiB", "resident MiB");
+  for (const Row& r : rows) {
+    if (!r.error.empty()) {
+      fmt::print("{:<32}{}\n", r.name, r.error);
+      continue;
+    }
+    const double median = quantile(r.ms, 0.5);
+    fmt::print("{:<32}{:>10.1f}{:>10.1f}{:>10.1f}{:>9.1f}{:>8.0f}%{:>14.1f}{:>14.1f}\n", r.name,
+               median, quantile(r.ms, 0.1), quantile(r.ms, 0.9), r.gflop,
+               r.gflop / median * 1e14 / peaks.product, r.planned / 1048576, r.resident / 1048576);
+  }
+  for (const Row& r : rows)
+    if (const auto& ms = r.latency_ms; !ms.empty())
+      fmt::print("{:<32}{:>10} calls, ms: p50 {:.3f}, p90 {:.3f}, p99 {:.3f}, max {:.3f}\n", r.name,
+                 ms.size(), quantile(ms, 0.5), quantile(ms, 0.9), quantile(ms, 0.99),
+                 quantile(ms, 1));
+}
 
-int run(int argc, char** argv) {
-  const Options o = parse(argc, argv);
+// The rows.
+std::vector<Work> all_work() {
   const auto request = [](std::string method, std::map<std::string, std::string> options) {
     Request r;
     r.method = std::move(method);
     r.options = std::move(options);
     return r;
   };
-  const std::vector<Work> all{
-      {"forward", false, request("predict", {}), 1},
-      {"rollout", false, request("rollout", {}), 1},
-      {"generic-attention", false,
-       request("generic-attention",
-               {{"rule", "paper"}, {"start_layer", "0"}, {"gradient_of", "logit"}}),
-       1},
-      {"tam", false, request("tam", {{"steps", "20"}, {"start_layer", "4"}}), 20},
-      {"integrated-gradients", false, request("integrated-gradients", {{"steps", "50"}}), 50},
-      {"transformer-attribution", false, request("transformer-attribution", {}), 1},
-      {"smoothgrad", false, request("smoothgrad", {{"n_samples", "5"}}), 5},
-      {"resnet50-forward", true, request("predict", {}), 1},
-      {"resnet50-lrp", true, request("lrp", {{"rules", "interpretdl"}}), 1},
-      {"resnet50-integrated-gradients", true, request("integrated-gradients", {{"steps", "50"}}),
-       50}};
-  std::shared_ptr<const Model> vit, resnet;  // made where they are asked for
-  std::vector<Row> rows;
-  for (const Work& one : all) {
-    if (!o.only.empty() && o.only != one.name) continue;
-    auto& model = one.resnet ? resnet : vit;
-    if (!model) model = one.resnet ? random_resnet50() : random_vit_base(o.depth);
-    rows.push_back(measure(model, o, one));
+  return {{"forward", false, request("predict", {}), 1},
+          {"rollout", false, request("rollout", {}), 1},
+          {"generic-attention", false,
+           request("generic-attention",
+                   {{"rule", "paper"}, {"start_layer", "0"}, {"gradient_of", "logit"}}),
+           1},
+          {"tam", false, request("tam", {{"steps", "20"}, {"start_layer", "4"}}), 20},
+          {"integrated-gradients", false, request("integrated-gradients", {{"steps", "50"}}), 50},
+          {"transformer-attribution", false, request("transformer-attribution", {}), 1},
+          {"smoothgrad", false, request("smoothgrad", {{"n_samples", "5"}}), 5},
+          {"resnet50-forward", true, request("predict", {}), 1},
+          {"resnet50-lrp", true, request("lrp", {{"rules", "interpretdl"}}), 1},
+          {"resnet50-integrated-gradients", true,
+           request("integrated-gradients", {{"steps", "50"}}), 50}};
+}
+
+// Models, made where they are asked for.
+class Models {
+ public:
+  explicit Models(const Options& o) : options_(o) {}
+  const std::shared_ptr<const Model>& of(const Work& work) {
+    auto& model = work.resnet ? resnet_ : vit_;
+    if (!model) model = work.resnet ? random_resnet50(options_) : random_vit_base(options_);
+    return model;
   }
-  print(rows, o);
+
+ private:
+  Options options_;
+  std::shared_ptr<const Model> vit_, resnet_;
+};
+
+int serve(const Options& o) {
+  Models models(o);
+  std::unique_ptr<Task> task;
+  std::string name, current;
+  while (std::getline(std::cin, name)) {
+    if (name != current) {
+      task.reset();  // memory is given back before more is asked for
+      for (const Work& work : all_work())
+        if (work.name == name) task = std::make_unique<Task>(models.of(work), o, work);
+      if (!task) {
+        fmt::print(stderr, "model_bench: there is no row {}\n", name);
+        return 2;
+      }
+      current = name;
+      task->milliseconds();
+    }
+    std::cout << task->milliseconds() << std::endl;
+  }
   return 0;
+}
+
+}  // namespace
+
+int run(int argc, char** argv) {
+  const Options o = parse(argc, argv);
+  if (o.serve) return serve(o);
+  Models models(o);
+  std::vector<Row> rows;
+  bool any = false;
+  for (const Work& work : all_work()) {
+    if (!o.only.empty() && o.only != work.name) continue;
+    Row& row = rows.emplace_back();
+    row.name = work.name;
+    try {
+      measure(models.of(work), o, work, row);
+      any = true;
+    } catch (const std::exception& e) {  // one row cannot; the others may
+      row.error = e.what();
+    }
+  }
+  o.json ? print_json(rows, o) : print_table(rows, o);
+  return any ? 0 : 1;
 }
 
 }  // namespace whence::bench
 
-int main(int argc, char** argv) { return whence::bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return whence::bench::run(argc, argv);
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "model_bench: {}\n", e.what());
+    return 1;
+  }
+}

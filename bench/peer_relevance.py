@@ -4,7 +4,9 @@
     peer_relevance.py speed --bench BIN                the same work, faster? (a bench program's --json)
 
 Weights are random, from a seed. Torch computes in float64, which is the judge; `float32` is what the
-same code gives in float32 against it, and so the yardstick for a float build of whence. Python needs
+same code gives in float32 against it, and `storage` what it gives in float64 when only the outputs of
+the layers are rounded to float32: no program that keeps activations in float32 can count on less.
+Both are yardsticks for a float build of whence. Python needs
 torch, torchvision, timm, safetensors, numpy, Pillow; `check` also scikit-image and scikit-learn. For
 --preload see peer_vit.py.
 
@@ -95,6 +97,20 @@ def cases(name):
     return out
 
 
+def rounded_between_layers(model):
+    """The model in float64, with every layer's output rounded to float32."""
+    import torch
+
+    def rounded(_, __, y):
+        # to() would lose the gradient's precision too
+        return y + (y.detach().float().double() - y.detach())
+
+    for m in model.modules():
+        if not list(m.children()) and not isinstance(m, torch.nn.Identity):
+            m.register_forward_hook(rounded)
+    return model
+
+
 def run_whence(args, model, method, options, inputs, out):
     command = [args.whence, "explain", "-m", *model, "--method", method, "-o", out, "--threads",
                str(args.threads), "--save", "npy,json,logits"]
@@ -116,6 +132,7 @@ def check(args):
         model = make_model(name, inputs)
         given = save(model, name, args.work)
         exact = make_model(name, inputs).double()
+        stored = rounded_between_layers(make_model(name, inputs).double())
         labels = exact(inputs.double()).argmax(1)
         print(name, flush=True)
         for method, options, compute, bound in cases(name):
@@ -128,12 +145,15 @@ def check(args):
                 xi = torch.from_numpy(x)
                 want = compute(exact, xi.double(), labels[i:i + 1]).detach().numpy()
                 f32 = compute(model, xi, labels[i:i + 1]).detach().numpy()
+                kept = compute(stored, xi.double(), labels[i:i + 1]).detach().numpy()
                 got = peer_vit.read_output(out, image, method)
                 l2, peak = peer_vit.distance(got, want)
                 yard = peer_vit.distance(f32[0], want)[0]
+                storage = peer_vit.distance(kept[0], want)[0]
                 rows.append({"model": name, "image": image, "method": title, "rel_l2": l2,
-                             "max_over_max": peak, "torch_float32": yard, "bound": bound})
-                print(f"  {l2:9.2e}  {peak:9.2e}  float32 {yard:9.2e}  "
+                             "max_over_max": peak, "torch_float32": yard, "storage": storage,
+                             "bound": bound})
+                print(f"  {l2:9.2e}  {peak:9.2e}  float32 {yard:9.2e}  storage {storage:9.2e}  "
                       f"{'' if l2 <= bound else 'over'}  {image:10s} {title}", flush=True)
     over = [r for r in rows if not r["rel_l2"] <= r["bound"]]
     # Denominators that cancel make relevance in float32 a matter of luck, for torch as for whence:

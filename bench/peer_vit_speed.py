@@ -9,19 +9,22 @@ import numpy as np
 
 
 class Peer:
-    """The methods as published code runs them, and as well as torch can.
+    """The methods as published code runs them, and as well as eager torch can, for any batch, on the
+    device and in the number type of x.
 
     Published: weights require gradients and .backward() fills them, every block's attention and its
     gradient are kept, relevance is a full matrix, path steps go one at a time. Best: frozen
     weights, the graph begins at the first attention that is differentiated, vector recursions,
-    steps in chunks.
+    steps in chunks. fuse: methods that read no attention use torch's fused one.
     """
 
-    def __init__(self, model, x, steps, path_steps, chunk):
+    def __init__(self, model, x, steps, path_steps, chunk, draws=5, first_layer=4, fuse=False):
         import torch
         self.torch, self.model, self.x = torch, model, x
         self.steps, self.path_steps, self.chunk = steps, path_steps, chunk
+        self.draws, self.first_layer, self.fuse = draws, first_layer, fuse
         self.maps, self.slopes, self.first, self.leaf = {}, {}, 0, False
+        self.label = None
         for index, block in enumerate(model.blocks):
             block.attn.attn_drop.register_forward_hook(self._keep(index))
 
@@ -38,43 +41,75 @@ class Peer:
             return out if self.leaf else None
         return hook
 
-    def _mode(self, published, first=0):
+    def _mode(self, published, first=0, maps=True):
         self.leaf, self.first = not published, first
         self.model.requires_grad_(published)
+        for block in self.model.blocks:
+            block.attn.fused_attn = self.fuse and not maps
         self.maps.clear()
         self.slopes.clear()
 
-    def _one_hot(self, out, probability):
+    def _target(self, out, probability):
+        """Summed over the rows of out, which are one or several times the batch."""
         value = out.softmax(1) if probability else out
         hot = self.torch.zeros_like(out)
-        hot[:, self.label] = 1
+        hot.scatter_(1, self.label.repeat(len(out) // len(self.label))[:, None], 1)
         return (value * hot).sum()
 
-    def forward(self, published):
-        self._mode(published)
+    def _predict(self):
         with self.torch.no_grad():
-            self.label = int(self.model(self.x)[0].argmax())
+            out = self.model(self.x)
+        self.label = out.argmax(1)
+        return out
+
+    def _eye(self, size):
+        return self.torch.eye(size, dtype=self.x.dtype, device=self.x.device)
+
+    def _scaled(self, scales):
+        """[S] -> [S * B, C, H, W]"""
+        return (scales.to(self.x)[:, None, None, None, None] * self.x).flatten(0, 1)
+
+    def _sum_of_steps(self, values, steps):
+        return values.reshape(steps, len(self.x), *values.shape[1:]).sum(0)
+
+    def forward(self, published):
+        self._mode(published, maps=False)
+        return self._predict()
+
+    def rollout(self, published):
+        self._mode(published)
+        self._predict()
+        state = None
+        for l in range(len(self.maps)) if published else reversed(range(len(self.maps))):
+            a = self.maps[l].mean(1)
+            b = a + self._eye(a.shape[-1])
+            b = b / b.sum(-1, keepdim=True)
+            if published:
+                state = b if state is None else b @ state
+            else:
+                state = b[:, :1] if state is None else state @ b
+        return state[:, 0, 1:]
 
     def generic_attention(self, published):
         torch = self.torch
         self._mode(published)
         out = self.model(self.x)
-        self.label = int(out[0].argmax())
+        self.label = out.argmax(1)
+        eye = self._eye(self.maps[0].shape[-1])
         if published:
             self.model.zero_grad()
-            self._one_hot(out, False).backward(retain_graph=True)
-            r = torch.eye(self.maps[0].shape[-1])
+            self._target(out, False).backward(retain_graph=True)
+            r = eye.expand(len(self.x), *eye.shape)
             for l in range(len(self.maps)):
-                c = (self.slopes[l] * self.maps[l].detach()).clamp(min=0).mean(1)[0]
+                c = (self.slopes[l] * self.maps[l].detach()).clamp(min=0).mean(1)
                 r = r + c @ r
-            return r[0, 1:]
+            return r[:, 0, 1:]
         kept = [self.maps[l] for l in range(len(self.maps))]
-        grads = torch.autograd.grad(self._one_hot(out, False), kept)
-        row = torch.zeros(1, kept[0].shape[-1])
-        row[0, 0] = 1
+        grads = torch.autograd.grad(self._target(out, False), kept)
+        row = eye[:1]
         for a, g in zip(reversed(kept), reversed(grads)):
-            row = row + row @ (a.detach() * g).clamp(min=0).mean(1)[0]
-        return row[0, 1:]
+            row = row + row @ (a.detach() * g).clamp(min=0).mean(1)
+        return row[:, 0, 1:]
 
     def tam(self, published):
         torch, last = self.torch, len(self.model.blocks) - 1
@@ -84,35 +119,70 @@ class Peer:
         else:
             with torch.no_grad():
                 out = self.model(self.x)
-        self.label = int(out[0].argmax())
+        self.label = out.argmax(1)
         state = self.maps[last].detach().mean(1)[:, :1]
-        for l in range(last - 1, 3, -1):
+        for l in range(last - 1, self.first_layer - 1, -1):
             state = state @ self.maps[l].detach().mean(1) + state
         total, chunk = 0, 1 if published else self.chunk
         for scales in torch.linspace(0, 1, self.steps).split(chunk):
-            out = self.model(self.x * scales[:, None, None, None])
+            out = self.model(self._scaled(scales))
             if published:
                 self.model.zero_grad()
-                self._one_hot(out, True).backward(retain_graph=True)
+                self._target(out, True).backward(retain_graph=True)
                 total = total + self.slopes[last]
             else:
-                grad, = torch.autograd.grad(self._one_hot(out, True), self.maps[last])
-                total = total + grad.sum(0, keepdim=True)
+                grad, = torch.autograd.grad(self._target(out, True), self.maps[last])
+                total = total + self._sum_of_steps(grad, len(scales))
         weight = (total / self.steps).clamp(min=0).mean(1)[:, :1]
-        return (state * weight)[0, 0, 1:]
+        return (state * weight)[:, 0, 1:]
+
+    def _input_gradients(self, inputs):
+        """Sum over the inputs, each [n * B, C, H, W]. Published code asks only for the input's
+        gradient, so weights get none there either."""
+        total = 0
+        for x in inputs:
+            x = x.requires_grad_(True)
+            grad, = self.torch.autograd.grad(self._target(self.model(x), True), x)
+            total = total + self._sum_of_steps(grad, len(x) // len(self.x))
+        return total
 
     def integrated_gradients(self, published):
-        """Published code asks only for the input's gradient, so weights get none there either."""
-        torch = self.torch
-        self._mode(published, len(self.model.blocks))
-        with torch.no_grad():
-            self.label = int(self.model(self.x)[0].argmax())
-        total, chunk = torch.zeros_like(self.x), 1 if published else self.chunk
-        for scales in torch.linspace(0, 1, self.path_steps).split(chunk):
-            x = (self.x * scales[:, None, None, None]).requires_grad_(True)
-            grad, = torch.autograd.grad(self._one_hot(self.model(x), True), x)
-            total = total + grad.sum(0, keepdim=True)
-        return self.x * total / self.path_steps
+        self._mode(published, len(self.model.blocks), maps=False)
+        self._predict()
+        path = self.torch.linspace(0, 1, self.path_steps).split(1 if published else self.chunk)
+        return self.x * self._input_gradients(self._scaled(s) for s in path) / self.path_steps
+
+    def smoothgrad(self, published):
+        torch, x = self.torch, self.x
+        self._mode(published, len(self.model.blocks), maps=False)
+        self._predict()
+        flat = x.flatten(1)
+        sigma = 0.1 * (flat.amax(1) - flat.amin(1))[None, :, None, None, None]
+
+        def noisy():
+            chunk = 1 if published else self.chunk
+            for n in [chunk] * (self.draws // chunk) + [self.draws % chunk] * (
+                    self.draws % chunk > 0):
+                yield (x + sigma * torch.randn(n, *x.shape, dtype=x.dtype,
+                                               device=x.device)).flatten(0, 1)
+        return self._input_gradients(noisy()) / self.draws
+
+    def transformer_attribution(self, published):
+        import lrp_reference as lrp
+        self._mode(published)
+        self._predict()
+        cams, grads, _, _ = lrp.chefer(self.model, self.x, self.label, "stable", published)
+        eye = self._eye(cams[0].shape[-1])
+        if published:
+            roll = None
+            for cam, grad in zip(cams, grads):
+                step = (cam * grad).clamp(min=0).mean(1) + eye
+                roll = step if roll is None else step @ roll
+            return roll[:, 0, 1:]
+        row = eye[:1]
+        for cam, grad in zip(reversed(cams), reversed(grads)):
+            row = row + row @ (cam * grad).clamp(min=0).mean(1)
+        return row[:, 0, 1:]
 
 
 OPERATIONS = {"forward": "forward", "generic-attention": "generic_attention", "tam": "tam",
