@@ -15,6 +15,7 @@
 #include "io/files.h"
 #include "io/json.h"
 #include "runtime/check.h"
+#include "whence/picture.h"
 
 namespace whence::cli {
 namespace {
@@ -74,6 +75,7 @@ class Speaker {
   std::shared_ptr<const Model> model_;
   Models others_;
   std::unique_ptr<Explainer> explainer_;
+  Painter painter_;
   std::vector<Tensor> inputs_;
   std::vector<std::vector<Tensor>> inputs_of_others_;
   std::vector<Preprocess::Region> regions_;  // of the enlarged pictures
@@ -84,7 +86,11 @@ class Speaker {
 
 Speaker::Speaker(const Models& models, size_t speaking, const Options& options,
                  const std::vector<SceneFile>& files, DemoReport& report)
-    : files_(files), report_(report), model_(models[speaking]), others_(models) {
+    : files_(files),
+      report_(report),
+      model_(models[speaking]),
+      others_(models),
+      painter_(options.settings.device) {
   others_.erase(others_.begin() + int64_t(speaking));
   Explainer::Settings settings = options.settings;
   settings.progress = [this](double) {
@@ -147,10 +153,12 @@ void Speaker::explain(size_t scene, const MethodInfo& method) {
   DemoAnswer& answer = said_.answers[scene];
   for (const DemoClass& one : answer.classes) request.targets.push_back({one.label, -1});
   const auto results = explainer_->explain(stacked({&inputs_[scene]}), request);
-  for (size_t t = 0; t < results[0].size(); ++t)
-    answer.classes[t].overlays.push_back(overlay(report_.scenes[scene].picture,
-                                                 results[0][t].attribution, regions_[scene],
-                                                 {.opacity = 0.55, .legend = false}));
+  std::vector<Painter::Drawing> drawings;
+  for (const Result& result : results[0])
+    drawings.push_back({&report_.scenes[scene].picture, &result.attribution, regions_[scene]});
+  std::vector<Image> overlays = painter_.overlay(drawings, {.opacity = 0.55, .legend = false});
+  for (size_t t = 0; t < overlays.size(); ++t)
+    answer.classes[t].overlays.push_back(std::move(overlays[t]));
 }
 
 DemoReport explained(const Options& options) {

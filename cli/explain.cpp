@@ -32,6 +32,7 @@ class ExplainJob {
   JobFacts facts_;
   Tensor draws_;
   std::optional<Explainer> explainer_;
+  Painter painter_;
   std::vector<Item> items_;
   std::vector<size_t> mine_;  // of items_: this shard's
   std::optional<Results> results_;
@@ -41,7 +42,8 @@ class ExplainJob {
   size_t written_ = 0, failed_ = 0;  // results; inputs
 };
 
-ExplainJob::ExplainJob(const Options& options) : options_(options) {
+ExplainJob::ExplainJob(const Options& options)
+    : options_(options), painter_(options.settings.device, std::max(1, options.settings.threads)) {
   std::vector<MethodChoice> methods =
       choose_methods(options.methods, options.parameters, options.layer);
   if (!options.draws.empty() &&
@@ -111,7 +113,7 @@ ExitCode ExplainJob::run() {
           fmt::format("{} of {}: {}", next + 1, work.items.size(), items_[work.items[next]].id);
       const std::vector<Entry> group = read_group(reader, items_, work.items, next);
       GroupOutput out;
-      GroupRun(facts_, items_, work, *explainer_, draws_, group).run(out);
+      GroupRun(facts_, items_, work, *explainer_, painter_, draws_, group).run(out);
       commit(out);
       done += group.size();
     }

@@ -128,10 +128,14 @@ std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,
   std::vector<Image> pictures;
   try {
     const Input& input = group_[place].input;
+    std::vector<Painter::Drawing> drawings;
     for (size_t t = 0; job_.save.png && t < results.size(); ++t)
-      pictures.push_back(overlay(input.picture, results[t].attribution, input.region));
+      drawings.push_back({&input.picture, &results[t].attribution, input.region});
+    pictures = painter_.overlay(drawings);
   } catch (const Error& error) {
-    if (error.kind() == ErrorKind::memory || error.kind() == ErrorKind::internal) throw;
+    if (error.kind() == ErrorKind::memory || error.kind() == ErrorKind::device ||
+        error.kind() == ErrorKind::internal)
+      throw;
     return fmt::format("{}: cannot be drawn over: {}", printable(item(place).input), error.what());
   }
   State& state = states_[place];

@@ -6,6 +6,7 @@
 
 #include "cli/batch.h"
 #include "cli/resume.h"
+#include "whence/picture.h"
 
 namespace whence::cli {
 
@@ -21,11 +22,13 @@ struct GroupOutput {
 class GroupRun {
  public:
   GroupRun(const JobFacts& job, const std::vector<Item>& items, const WorkList& work,
-           Explainer& explainer, const Tensor& draws, const std::vector<Entry>& group)
+           Explainer& explainer, Painter& painter, const Tensor& draws,
+           const std::vector<Entry>& group)
       : job_(job),
         items_(items),
         work_(work),
         explainer_(explainer),
+        painter_(painter),
         draws_(draws),
         group_(group) {}
   void run(GroupOutput& out);
@@ -54,6 +57,7 @@ class GroupRun {
   const std::vector<Item>& items_;
   const WorkList& work_;
   Explainer& explainer_;
+  Painter& painter_;
   const Tensor& draws_;
   const std::vector<Entry>& group_;
   std::vector<State> states_;

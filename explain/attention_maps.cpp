@@ -12,6 +12,7 @@
 
 #include "explain/method.h"
 #include "runtime/check.h"
+#include "whence/picture.h"
 
 namespace whence {
 namespace {

@@ -65,35 +65,11 @@ struct Preprocess {
   Tensor normalise(const Image& pixels) const;
   Tensor operator()(const Image& image) const { return normalise(pixels(image)); }
 
-  // Where the model's view lies in the original image, in pixels of it (for overlays).
+  // Where the model's view lies in the original image, in pixels of it (for pictures).
   struct Region {
     double left = 0, top = 0, width = 0, height = 0;
   };
   Region region(const Image& image) const;
 };
-
-// --- pictures of attributions
-// ---------------------------------------------------------------------
-
-// JET colours of an index 0..255 (the classical table).
-std::array<uint8_t, 3> jet(uint8_t index);
-// Min-max to [0, 1]; a flat map becomes zeros and sets *flat when given.
-Tensor min_max(const Tensor& map, bool* flat = nullptr);
-// [H, W] map drawn over the part of `image` that it explains, with a colour legend below.
-// `map` of rank 3 is summed over its first axis in absolute value (input gradients).
-struct OverlayStyle {
-  double opacity = 0.5;
-  bool legend = true;
-};
-Image overlay(const Image& image, const Tensor& map, const Preprocess::Region& region,
-              const OverlayStyle& style = {});
-
-// The pictures of InterpretDL's explanation_to_vis for a [H, W] map at the image's size (heatmap:
-// any size). A flat map gives an all-zero layer.
-std::vector<uint8_t> vis_grayscale(const Tensor& map);
-Image vis_overlay_grayscale(const Image& image, const Tensor& map);
-Image vis_heatmap(const Tensor& map, int width, int height);
-Image vis_overlay_heatmap(const Image& image, const Tensor& map);
-Image vis_overlay_threshold(const Image& image, const std::vector<uint8_t>& mask);
 
 }  // namespace whence

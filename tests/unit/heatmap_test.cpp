@@ -4,8 +4,9 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/ref/picture.h"
 #include "tests/unit/io_cases.h"
-#include "whence/image.h"
+#include "whence/picture.h"
 
 namespace whence::test {
 namespace {
@@ -29,19 +30,9 @@ TEST(Heatmap, pictures_equal_the_reference) {
   EXPECT_EQ(vis_overlay_threshold(image, expected("mask")).rgb, expected("overlay_threshold"));
 }
 
-// The table as its pieces, written another way than the code's.
 TEST(Heatmap, all_colours) {
   for (int i = 0; i < 256; ++i) {
-    const int r = i < 96 ? 0 : i < 160 ? 2 + 4 * (i - 96) : i < 224 ? 255 : 252 - 4 * (i - 224);
-    const int g = i <= 32   ? 0
-                  : i < 96  ? 4 * (i - 32)
-                  : i < 160 ? 255
-                            : std::max(0, 252 - 4 * (i - 160));
-    const int b = i < 32     ? 128 + 4 * i
-                  : i < 96   ? 255
-                  : i <= 158 ? 254 - 4 * (i - 96)
-                  : i == 159 ? 1
-                             : 0;
+    const auto [r, g, b] = ref::jet_pieces(i);
     EXPECT_EQ(jet(uint8_t(i)), (std::array<uint8_t, 3>{uint8_t(r), uint8_t(g), uint8_t(b)})) << i;
   }
 }

@@ -5,7 +5,7 @@
 #include "tests/unit/random_tensors.h"
 #include "tests/unit/tiny_model.h"
 #include "whence/error.h"
-#include "whence/image.h"
+#include "whence/picture.h"
 
 namespace whence {
 namespace {

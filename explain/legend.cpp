@@ -1,9 +1,11 @@
-#include "io/legend.h"
+#include "explain/legend.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <string_view>
+
+#include "whence/picture.h"
 
 namespace whence {
 namespace {
