@@ -18,26 +18,25 @@
 namespace whence {
 namespace {
 
-// [2 n, C, H, W]: inputs, then their baselines, which may be one for all.
+// [n + b, C, H, W]: inputs, then their baselines, b = n or one for all.
 Value make_pairs(Graph& g, const Shape& item, int64_t rows, bool one_baseline) {
-  const Shape inputs{rows / 2, item[0], item[1], item[2]};
-  const Value x = g.input("pair.input", Type{inputs});
-  const Value b = g.input("pair.baseline", Type{one_baseline ? inputs.with(0, 1) : inputs});
-  return concat({x, one_baseline ? expand(b, inputs) : b}, 0);
+  const int64_t baselines = one_baseline ? 1 : rows / 2;
+  const auto images = [&](const char* name, int64_t n) {
+    return g.input(name, Type{{n, item[0], item[1], item[2]}});
+  };
+  return concat({images("pair.input", rows - baselines), images("pair.baseline", baselines)}, 0);
 }
 
-// The multipliers of the logits when those of the probabilities are `selector`: of the inputs, and
-// zero for the baselines.
-Value softmax_multipliers(Scored& s, double epsilon) {
-  const int64_t rows = s.rows(), n = rows / 2;
+// The multipliers of the logits of n inputs when those of the probabilities are `selector`.
+Value softmax_multipliers(Scored& s, int64_t n, double epsilon) {
   const auto inputs = [&](Value v) { return slice(v, 0, 0, n); };
-  const auto rise = [&](Value v) { return sub(inputs(v), slice(v, 0, n, rows)); };
+  const auto rise = [&](Value v) { return sub(inputs(v), slice(v, 0, n, s.rows())); };
   const Value d = rise(s.logits), size = add(relu(d), relu(scale(d, -1)));
   const Value ones = constant(s.graph, d.shape(), {1});
   const Value near = where_positive(affine(size, -1, real(epsilon)), ones);  // 1 or 0
   const Value ratio = mul(div(rise(s.outputs), add(d, near)), sub(ones, near));
   const Value slope = mul(near, inputs(s.gradient_by({s.logits})[0]));
-  return pad(add(mul(inputs(s.selector), ratio), slope), 0, 0, rows);
+  return add(mul(inputs(s.selector), ratio), slope);
 }
 
 // Of deeplift one baseline, which is the same for all.
@@ -62,12 +61,13 @@ class DeepLift final : public Method {
                    id_ == "deeplift-shap"),
         loops_(job, kind_),
         pass_(chunked_pass(
-            job.model, job.settings, kind_, 2 * job.items * baselines_.count(),
+            job.model, job.settings, kind_,
+            (one_baseline() ? 1 : 2) * job.items * baselines_.count(),
             [&](Scored& s) { return wanted(s); },
             [&](Graph& g, int64_t rows) {
-              return make_pairs(g, model_.input, rows, baselines_.count() == 1);
+              return make_pairs(g, model_.input, rows, one_baseline());
             },
-            2)) {}
+            one_baseline() ? 1 : 2, one_baseline() ? 1 : 0)) {}
 
   std::vector<const Pass*> passes() const override { return {&pass_}; }
 
@@ -98,16 +98,19 @@ class DeepLift final : public Method {
     std::vector<int64_t> held;                // the item that each pair of the pass holds
   };
 
-  int64_t held_rows() const { return pass_.rows() / 2; }
+  bool one_baseline() const { return baselines_.count() == 1; }
+  int64_t inputs_in(int64_t rows) const { return one_baseline() ? rows - 1 : rows / 2; }
+  int64_t held_rows() const { return inputs_in(pass_.rows()); }
 
   Values wanted(Scored& s) const {
     const rule::Rescale rescale;
     const RuleTable table{"rescale",
                           {{"relu|relu6|gelu|gelu_tanh|gelu_quick|tanh|max_pool", "*", rescale}}};
     const bool logit = kind_ == ScoreKind::logit;
-    const Value seed = logit ? s.selector : softmax_multipliers(s, rescale.epsilon);
-    const Value all = gradient(s.logits, seed, {s.image}, table)[0];
-    const Value m = slice(all, 0, 0, s.rows() / 2);
+    const int64_t n = inputs_in(s.rows());
+    const Value seed =
+        logit ? slice(s.selector, 0, 0, n) : softmax_multipliers(s, n, rescale.epsilon);
+    const Value m = gradient(s.logits, seed, {s.image}, table)[0];
     if (!multiply_) return {m};
     return {mul(m, sub(s.graph.at("pair.input"), s.graph.at("pair.baseline")))};
   }
@@ -135,8 +138,9 @@ class DeepLift final : public Method {
       const auto item = size_t(item_at(r));
       if ((begin + r) % trials == 0) loops_.note(work.clean, pass_, r, work.inputs, targets);
       for (size_t t = 0; t < targets.size(); ++t)
-        work.starts[item][t] +=
-            loops_.score(pass_.logits_row(n + r), work.clean.chosen[item][t]) / double(trials);
+        work.starts[item][t] += loops_.score(pass_.logits_row(n + (one_baseline() ? 0 : r)),
+                                             work.clean.chosen[item][t]) /
+                                double(trials);
     }
     for (size_t t = 0; t < targets.size(); ++t) {
       std::ranges::fill(pass_.plan().input(pass_.scored().selector), real(0));

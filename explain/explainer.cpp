@@ -1,4 +1,5 @@
 #include <cmath>
+#include <filesystem>
 #include <list>
 
 #include "explain/method.h"
@@ -91,12 +92,22 @@ Explainer::Explainer(std::shared_ptr<const Model> model, Settings settings)
     : model_(std::move(model)), settings_(std::move(settings)), state_(std::make_unique<State>()) {}
 Explainer::~Explainer() = default;
 
+// Size and time of the file that an option's value names: it may be another one the next time.
+static std::string state_of_file(const std::string& value) {
+  if (!value.ends_with(".json") && !value.ends_with(".npy")) return {};
+  std::error_code missing;
+  const auto bytes = std::filesystem::file_size(value, missing);
+  const auto time = std::filesystem::last_write_time(value, missing);
+  return missing ? std::string() : fmt::format(" {} {}", bytes, time.time_since_epoch().count());
+}
+
 // The plans of a request for so many items; the most recent few are kept.
 static std::string key_of(const Request& request, int64_t items) {
   std::string key = fmt::format("{} {} {} {} {}", request.method, items, request.targets.size(),
                                 request.draws ? "draws" : "", request.layer);
   for (const auto& model : request.models) key += fmt::format(" {}", fmt::ptr(model.get()));
-  for (const auto& [name, value] : request.options) key += fmt::format("\n{}={}", name, value);
+  for (const auto& [name, value] : request.options)
+    key += fmt::format("\n{}={}{}", name, value, state_of_file(value));
   return key;
 }
 

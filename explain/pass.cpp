@@ -115,7 +115,7 @@ size_t activation_budget(const Explainer::Settings& settings) {
 
 Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
                   int64_t total, const Pass::Wanted& wanted, const Scored::ImageOf& image_of,
-                  int64_t together) {
+                  int64_t together, int64_t beside) {
   // Beyond a few samples a chunk has rows enough to fill the processor; more would only cost
   // memory.
   constexpr int64_t enough = 8;
@@ -124,14 +124,15 @@ Pass chunked_pass(const Model& model, const Explainer::Settings& settings, Score
   int64_t most = settings.chunk;
   if (most <= 0) {
     const size_t budget = activation_budget(settings);
-    const size_t one = Pass(model, kind, together, settings, wanted, image_of).plan().bytes();
+    const size_t one =
+        Pass(model, kind, together + beside, settings, wanted, image_of).plan().bytes();
     if (one > budget)
       fail(ErrorKind::memory, ErrorCode::no_memory,
            "one item needs {} bytes of activations, the budget is {}: raise it with --mem", one,
            budget);
     most = std::min(int64_t(budget / std::max<size_t>(one, 1)), enough / together);
   } else {
-    most /= together;
+    most = (most - beside) / together;
   }
   most = std::clamp<int64_t>(most, 1, std::max<int64_t>(total, 1));
   int64_t rows = most;
@@ -142,7 +143,7 @@ Pass chunked_pass(const Model& model, const Explainer::Settings& settings, Score
     }
   for (;;) {
     try {
-      Pass pass(model, kind, rows * together, settings, wanted, image_of);
+      Pass pass(model, kind, rows * together + beside, settings, wanted, image_of);
       pass.plan().bind(model.weights);
       return pass;
     } catch (const Error& error) {

@@ -65,9 +65,10 @@ class Pass {
 size_t activation_budget(const Explainer::Settings& settings);
 
 // A pass for `total` rows in chunks: as many rows at once as `settings` allow, and no more than
-// needed. `together`: a pass has a multiple of so many rows.
+// needed. A pass has `beside` rows and a multiple of `together`; `total` counts the latter.
 Pass chunked_pass(const Model& model, const Explainer::Settings& settings, ScoreKind kind,
                   int64_t total, const Pass::Wanted& wanted,
-                  const Scored::ImageOf& image_of = nullptr, int64_t together = 1);
+                  const Scored::ImageOf& image_of = nullptr, int64_t together = 1,
+                  int64_t beside = 0);
 
 }  // namespace whence

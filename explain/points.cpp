@@ -10,14 +10,12 @@ namespace {
 constexpr int64_t most_slots = 64;  // of sums on the device: 38 MB of 3 x 224 x 224 gradients
 
 Value make_image(Graph& g, const Shape& item, int64_t rows, Points::Other other) {
-  const Shape shape{rows, item[0], item[1], item[2]}, scalar{rows, 1, 1, 1};
-  const auto input = [&](const char* name, const Shape& s) { return g.input(name, Type{s}); };
-  const Value x = mul(input("points.to", scalar), input("points.item", shape));
-  if (other == Points::Other::none) return x;
-  const Value y = other == Points::Other::given
-                      ? input("points.other", shape)
-                      : random_normal(g.input("points.keys", {{rows, 4}, Dtype::i32}), shape);
-  return add(x, mul(input("points.from", scalar), y));
+  const Type image{{rows, item[0], item[1], item[2]}}, number{{rows}};
+  const Value to = g.input("points.to", number), x = g.input("points.item", image);
+  if (other == Points::Other::none) return interpolate(to, x);
+  const Value y = other == Points::Other::given ? g.input("points.other", image)
+                                                : g.input("points.keys", {{rows, 4}, Dtype::i32});
+  return interpolate(to, x, g.input("points.from", number), y);
 }
 
 // The sum of each wanted value, carried from run to run.

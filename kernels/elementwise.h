@@ -22,10 +22,11 @@ WHENCE_HD inline T rescale_slope(T x, T x0, T epsilon) {
 WHENCE_KERNEL(unary, Unary f, const real* x, int64_t count, real* y);
 // dx = dy * f'(x). dx may be dy.
 WHENCE_KERNEL(unary_bwd, Unary f, const real* x, const real* dy, int64_t count, real* dx);
-// dx = dy * the slope of f between x and its reference, for pairs: element i of the first `half`
-// and element half + i, its reference, have the same slope (rescale_slope). dx may be dy.
-WHENCE_KERNEL(rescale, Unary f, real epsilon, const real* x, const real* dy, int64_t half,
-              real* dx);
+// dx = dy * the slope of f between x and its reference (rescale_slope). `references` elements of
+// x0 serve every so many of x in turn: all have one of their own, or all samples the same. dx may
+// be dy.
+WHENCE_KERNEL(rescale, Unary f, real epsilon, const real* x, const real* x0, int64_t references,
+              const real* dy, int64_t count, real* dx);
 // y = factor * x + shift. y may be x.
 WHENCE_KERNEL(affine, const real* x, real factor, real shift, int64_t count, real* y);
 

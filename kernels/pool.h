@@ -42,13 +42,13 @@ WHENCE_KERNEL(max_pool, const real* x, const PoolSize& size, real* y);
 // dx = sum of dy over the windows whose first maximum (in row-major order; the last NaN where
 // there is one) the element is.
 WHENCE_KERNEL(max_pool_bwd, const real* x, const real* dy, const PoolSize& size, real* dx);
-// dx of a batch whose second half are the references of its first, by dy's own sample (DeepLIFT's
-// Rescale rule, Shrikumar et al. 2017, arXiv 1704.02685). A window whose maximum is y, and y0 in
-// the reference, hands dy * (max(y, y0) - y0) to the place of y and dy * (y - max(y, y0)) to the
-// place of y0. dx = what comes to an element / (x - x0), and the ordinary gradient of the first
-// half where those differ by less than epsilon. `size` has both halves.
-WHENCE_KERNEL(max_pool_rescale, real epsilon, const real* x, const real* dy, const PoolSize& size,
-              real* dx);
+// dx where every sample of x has a reference: one of its own among the `references` samples x0, or
+// the only one (DeepLIFT's Rescale rule, Shrikumar et al. 2017, arXiv 1704.02685). A window whose
+// maximum is y, and y0 in the reference, hands dy * (max(y, y0) - y0) to the place of y and dy * (y
+// - max(y, y0)) to the place of y0. dx = what comes to an element / (x - x0), and the ordinary
+// gradient where those differ by less than epsilon.
+WHENCE_KERNEL(max_pool_rescale, real epsilon, const real* x, const real* x0, int64_t references,
+              const real* dy, const PoolSize& size, real* dx);
 // y = sum of each window inside the image / its count.
 WHENCE_KERNEL(average_pool, const real* x, const PoolSize& size, bool count_padding, real* y);
 // dx = sum of dy / count over the windows that the element lies in.

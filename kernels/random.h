@@ -26,6 +26,12 @@ struct RandomKey {
   uint32_t item = 0, draw = 0;
 };
 
+// A key as four integers: the low and the high half of the seed, item, draw.
+WHENCE_HD inline RandomKey key_of(const int32_t* four) {
+  return {uint64_t{uint32_t(four[1])} << 32 | uint32_t(four[0]), uint32_t(four[2]),
+          uint32_t(four[3])};
+}
+
 // The generator itself: ten rounds of two 32 x 32 bit products each.
 inline constexpr uint32_t philox_m0 = 0xD2511F53, philox_m1 = 0xCD9E8D57;  // multipliers
 inline constexpr uint32_t philox_w0 = 0x9E3779B9, philox_w1 = 0xBB67AE85;  // added to the key
@@ -158,10 +164,21 @@ WHENCE_HD inline NormalPair<T> normal_pair_of(typename Exact<T>::Integer radius_
   return {negative_cos ? -cosine : cosine, negative_sin ? -sine : sine};
 }
 
+// The four words of a block of the key's, and its four normal variates.
+WHENCE_HD inline std::array<uint32_t, 4> words_of(const RandomKey& key, uint64_t block) {
+  return philox({uint32_t(block), uint32_t(block >> 32), key.draw, key.item},
+                {uint32_t(key.seed), uint32_t(key.seed >> 32)});
+}
+WHENCE_HD inline std::array<real, 4> normal_four(const std::array<uint32_t, 4>& w) {
+  using E = Exact<real>;
+  const auto a = normal_pair_of<real>(E::Integer(w[0] >> 8), E::Integer(w[1] >> 8));
+  const auto b = normal_pair_of<real>(E::Integer(w[2] >> 8), E::Integer(w[3] >> 8));
+  return {a.cosine, a.sine, b.cosine, b.sine};
+}
+
 // y[i] = element i of the key's standard normal variates.
 WHENCE_KERNEL(random_normal, const RandomKey& key, int64_t count, real* y);
-// Row r of y [rows, count] is that of the key keys[4 r ..]: the low and the high half of the seed,
-// item, draw.
+// Row r of y [rows, count] is that of the key keys[4 r ..] (key_of).
 WHENCE_KERNEL(random_normal_rows, const int32_t* keys, int64_t rows, int64_t count, real* y);
 // y[i] = element i of the key's uniform variates in [0, 1).
 WHENCE_KERNEL(random_uniform, const RandomKey& key, int64_t count, real* y);

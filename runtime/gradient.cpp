@@ -24,9 +24,12 @@ Value sum_to(Value dy, const Shape& shape) {
 
 class Reverse {
  public:
-  // With a table its rows' rules replace the ops' own.
-  Reverse(Value of, const Values& wrt, const RuleTable* table)
-      : graph_(*of.graph), wanted_(wrt.begin(), wrt.end()) {
+  // With a table its rows' rules replace the ops' own. samples: Emit::samples.
+  Reverse(Value of, const Values& wrt, const RuleTable* table, int64_t samples)
+      : graph_(*of.graph),
+        wanted_(wrt.begin(), wrt.end()),
+        samples_(samples),
+        batch_(of.shape().rank() ? of.shape()[0] : 0) {
     if (table) rules_.emplace(graph_, of.node, *table);
     // leads[n]: node n is wanted or reads something that leads to a wanted value.
     leads_.resize(size_t(of.node) + 1, false);
@@ -52,9 +55,18 @@ class Reverse {
 
  private:
   void meet(Value at, Value contribution) {
-    contribution = sum_to(contribution, at.shape());
+    contribution = sum_to(contribution, shape_of_cotangent(at));
     auto [it, first] = cotangents_.emplace(at, contribution);
     if (!first) it->second = add(it->second, contribution);
+  }
+
+  Shape shape_of_cotangent(Value at) const {
+    const Shape& s = at.shape();
+    if (!samples_) return s;
+    if (s.rank() == 0 || s[0] != batch_)
+      fail_shape("Rescale: '{}' has shape {}, and the batch {} samples", graph_.node(at.node).name,
+                 to_string(s), batch_);
+    return s.with(0, samples_);
   }
 
   void visit(int n) {
@@ -65,7 +77,7 @@ class Reverse {
       if (Value d = result(Value{&graph_, n, o})) dy[size_t(o)] = d, reached = true;
     const Node& node = graph_.node(n);
     if (!reached || !node.op) return;
-    Emit e{graph_, n, {}};
+    Emit e{graph_, n, {}, -1, nullptr, samples_};
     for (Value v : node.in) e.wanted.push_back(leads_[size_t(v.node)]);
     if (std::any_of(e.wanted.begin(), e.wanted.end(), [](bool w) { return w; })) {
       const Rule* rule = rules_ ? rules_->find_node(n) : nullptr;
@@ -82,16 +94,34 @@ class Reverse {
   Graph& graph_;
   std::optional<RuleRows> rules_;
   std::set<Value> wanted_;
+  int64_t samples_, batch_;
   std::vector<bool> leads_;
   std::map<Value, Value> cotangents_;
 };
 
+bool has_rescale(const RuleTable* rules) {
+  return rules && std::ranges::any_of(rules->rows, [](const RuleRow& row) {
+           return std::holds_alternative<rule::Rescale>(row.rule);
+         });
+}
+
+// Emit::samples of a gradient; throws what does not fit.
+int64_t samples_of(const Shape& of, const Shape& seed, bool with_references) {
+  if (!with_references && seed == of) return 0;
+  if (!with_references)
+    fail_shape("the seed has shape {}, the value it seeds {}", to_string(seed), to_string(of));
+  const int64_t n = seed.rank() ? seed[0] : 0, references = of.rank() ? of[0] - n : 0;
+  if (n < 1 || seed != of.with(0, n) || (references != n && references != 1))
+    fail_shape(
+        "the seed has shape {}, and the value it seeds {}: Rescale needs a reference for "
+        "each sample or one for all",
+        to_string(seed), to_string(of));
+  return n;
+}
+
 Values gradient_by(Value of, Value seed, const Values& wrt, Unused unused, const RuleTable* rules) {
   if (!of || !seed) fail_usage("a gradient needs a value and a seed");
-  if (seed.shape() != of.shape())
-    fail_shape("the seed has shape {}, the value it seeds {}", to_string(seed.shape()),
-               to_string(of.shape()));
-  Reverse reverse(of, wrt, rules);
+  Reverse reverse(of, wrt, rules, samples_of(of.shape(), seed.shape(), has_rescale(rules)));
   reverse.run(of, seed);
   Values results;
   for (Value w : wrt) {
@@ -106,6 +136,15 @@ Values gradient_by(Value of, Value seed, const Values& wrt, Unused unused, const
 }
 
 }  // namespace
+
+Value Emit::in(int i) const {
+  const Value v = whole(i);
+  return samples && wants(i) ? slice(v, 0, 0, samples) : v;
+}
+Value Emit::out(int i) const {
+  const Value v{&graph, node, i};
+  return samples ? slice(v, 0, 0, samples) : v;
+}
 
 Values gradient(Value of, Value seed, const Values& wrt, Unused unused) {
   return gradient_by(of, seed, wrt, unused, nullptr);

@@ -32,8 +32,12 @@ struct Emit {
   int norm = -1;  // in relevance passes: the batch norm that is part of this product
   // In relevance passes that are recorded: where relprop puts the bias' share (RelevanceStep).
   Value* absorbed = nullptr;
-  Value in(int i) const { return graph.node(node).in[size_t(i)]; }
-  Value out(int i = 0) const { return Value{&graph, node, i}; }
+  // In gradients with Rescale: the samples that have a cotangent; those behind them are references
+  // and are left out of what `in` (where it is wanted) and `out` give.
+  int64_t samples = 0;
+  Value in(int i) const;
+  Value out(int i = 0) const;
+  Value whole(int i) const { return graph.node(node).in[size_t(i)]; }
   bool wants(int i) const { return wanted[size_t(i)]; }
 };
 

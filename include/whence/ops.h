@@ -100,6 +100,12 @@ Value accumulate(Value state, Value x, Value weight, Value slot);
 // the low and the high half of the seed, item, draw; kernels/random.h).
 Value random_normal(Value keys, Shape shape);
 
+// to[b] item[b] of every row b of item [B, ...]; to and from: [B].
+Value interpolate(Value to, Value item);
+// to[b] item[b] + from[b] other[b]. `other` has the shape of item, or is i32 [B, 4]: the keys of
+// random_normal, whose variates it then is.
+Value interpolate(Value to, Value item, Value from, Value other);
+
 // --- images --------------------------------------------------------------------------------------
 // [B, C, H, W] -> [B, (H/P)(W/P), C*P*P]: patches row by row, elements as in a convolution weight.
 Value patchify(Value image, int64_t patch);

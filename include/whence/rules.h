@@ -126,10 +126,10 @@ struct Deconvolution {
   static constexpr const char* name = "Deconvolution";
   static constexpr bool for_gradients = true;
 };
-// Activations and max-pools of a batch whose second half are the references of its first: dx = dy
-// times the ratio of the differences of y and of x, and the ordinary gradient where x differs by
-// less than epsilon (DeepLIFT's Rescale rule, Shrikumar et al. 2017, arXiv 1704.02685). Both halves
-// have the same multipliers.
+// Activations and max-pools of a batch that ends with the references of its samples, one for each
+// or one for all: dx = dy times the ratio of the differences of y and of x, and the ordinary
+// gradient where x differs by less than epsilon (DeepLIFT's Rescale rule, Shrikumar et al. 2017,
+// arXiv 1704.02685). References have no gradient.
 struct Rescale {
   static constexpr const char* name = "Rescale";
   static constexpr bool for_gradients = true;
@@ -199,7 +199,8 @@ struct RelevanceStep {
 Values relevance(Value of, Value seed, const Values& wrt, const RuleTable& rules,
                  const std::function<void(const RelevanceStep&)>& record = nullptr);
 
-// gradient(of, seed, wrt) with the ops of the table's rows differentiated by their rules.
+// gradient(of, seed, wrt) with the ops of the table's rows differentiated by their rules. With
+// Rescale `seed` has n samples where `of` has n + 1 or 2 n, and so have the results.
 Values gradient(Value of, Value seed, const Values& wrt, const RuleTable& rules);
 
 }  // namespace whence

@@ -5,6 +5,7 @@
 // about 1 MB, by the polynomial of the function below that.
 #include "kernels/elementwise.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/axes.h"
@@ -83,17 +84,20 @@ void unary_bwd(Stream& s, Unary f, const real* x, const real* dy, int64_t count,
   });
 }
 
-void rescale(Stream& s, Unary f, real epsilon, const real* x, const real* dy, int64_t half,
-             real* dx) {
+void rescale(Stream& s, Unary f, real epsilon, const real* x, const real* x0, int64_t references,
+             const real* dy, int64_t count, real* dx) {
   with(f, [&](auto fixed) {
-    parallel_ranges(s, half, elements_per_thread, [&](int64_t begin, int64_t end) {
-      each_vec(end - begin, [&](int64_t i, auto n) {
-        const int64_t at = begin + i, reference = half + at;
-        const Vec slope = rescale_slope<decltype(fixed)::value>(
-            load(x + at, n), load(x + reference, n), splat(epsilon));
-        store(dx + at, load(dy + at, n) * slope, n);
-        store(dx + reference, load(dy + reference, n) * slope, n);
-      });
+    parallel_ranges(s, count, elements_per_thread, [&](int64_t begin, int64_t end) {
+      for (int64_t from = begin, to = 0; from < end; from = to) {
+        to = std::min(end, (from / references + 1) * references);
+        const real* reference = x0 + from % references;
+        each_vec(to - from, [&](int64_t i, auto n) {
+          const int64_t at = from + i;
+          const Vec slope = rescale_slope<decltype(fixed)::value>(
+              load(x + at, n), load(reference + i, n), splat(epsilon));
+          store(dx + at, load(dy + at, n) * slope, n);
+        });
+      }
     });
   });
 }

@@ -136,14 +136,13 @@ void max_pool_bwd(Stream& s, const real* x, const real* dy, const PoolSize& z, r
   });
 }
 
-void max_pool_rescale(Stream& s, real epsilon, const real* x, const real* dy, const PoolSize& z,
-                      real* dx) {
-  const int64_t sample = z.height * z.width * z.channels, half = z.batch / 2;
+void max_pool_rescale(Stream& s, real epsilon, const real* x, const real* x0, int64_t references,
+                      const real* dy, const PoolSize& z, real* dx) {
+  const int64_t sample = z.height * z.width * z.channels;
   const int64_t windows = z.out_height * z.out_width * z.channels;
   each_lanes(s, z, [&](int64_t b, int64_t c, auto n) {
-    const real* image = x + (b < half ? b : b - half) * sample;
-    rescaled_lanes(z, splat(epsilon), image, image + half * sample, dy + b * windows + c, c, n,
-                   dx + b * sample);
+    rescaled_lanes(z, splat(epsilon), x + b * sample, x0 + b % references * sample,
+                   dy + b * windows + c, c, n, dx + b * sample);
   });
 }
 

@@ -2,7 +2,7 @@
 //
 // A block of 256 threads owns 1,024 adjacent results; thread t computes those at t, t + 256, t +
 // 512 and t + 768, so that a warp's accesses are adjacent, whatever the alignment, and four loads
-// are under way before the first store. A thread of rescale owns a pair. Bytes per element: 8
+// are under way before the first store. Bytes per element: 8
 // (unary, affine), 12 (unary_bwd, rescale, binary without broadcast); bound by memory.
 #include "kernels/axes.h"
 #include "kernels/cuda/gpu.cuh"
@@ -47,17 +47,16 @@ struct Affine {  // factor x[i] + shift
   __device__ real operator()(int64_t i) const { return std::fma(x[i], factor, shift); }
 };
 
-// Elements i and half + i, which is the reference, have one slope.
 template <Unary f>
-__global__ void __launch_bounds__(threads)
-    rescale_kernel(real epsilon, const real* x, const real* dy, int64_t half, real* dx) {
-  const int64_t i = int64_t(blockIdx.x) * threads + threadIdx.x;
-  if (i >= half) return;
-  const real d = dy[i], d_reference = dy[half + i];
-  const real slope = rescale_slope<f>(x[i], x[half + i], epsilon);
-  dx[i] = d * slope;
-  dx[half + i] = d_reference * slope;
-}
+struct RescaleBy {  // dy[i] times the slope between x[i] and its reference
+  real epsilon;
+  const real *x, *x0, *dy;
+  int64_t references;
+  __device__ real operator()(int64_t i) const {
+    const int64_t reference = i < references ? i : i % references;
+    return dy[i] * rescale_slope<f>(x[i], x0[reference], epsilon);
+  }
+};
 
 // f(a, b) where both operands step evenly through memory; a step of 0 broadcasts.
 template <class F>
@@ -121,12 +120,11 @@ void unary_bwd(gpu::Stream& s, Unary f, const real* x, const real* dy, int64_t c
   });
 }
 
-void rescale(gpu::Stream& s, Unary f, real epsilon, const real* x, const real* dy, int64_t half,
-             real* dx) {
-  if (half <= 0) return;
+void rescale(gpu::Stream& s, Unary f, real epsilon, const real* x, const real* x0,
+             int64_t references, const real* dy, int64_t count, real* dx) {
   with(f, [&](auto fixed) {
-    gpu::launch(s, {gpu::pieces<int64_t>(half, threads), threads, 0, "rescale"},
-                rescale_kernel<decltype(fixed)::value>, epsilon, x, dy, half, dx);
+    using By = RescaleBy<decltype(fixed)::value>;
+    each(s, "rescale", By{epsilon, x, x0, dy, references}, count, dx);
   });
 }
 

@@ -72,16 +72,15 @@ __global__ void __launch_bounds__(threads)
   dx[i] = sum;
 }
 
-// `half`: samples before the first reference.
 __global__ void __launch_bounds__(threads)
-    max_pool_rescale_kernel(real epsilon, const real* x, const real* dy, PoolSize z, int64_t half,
-                            int64_t count, real* dx) {
+    max_pool_rescale_kernel(real epsilon, const real* x, const real* x0, int64_t references,
+                            const real* dy, PoolSize z, int64_t count, real* dx) {
   const int64_t i = element();
   if (i >= count) return;
   const Cell at = cell(i, z.height, z.width, z.channels);
   const int64_t sample = z.height * z.width * z.channels;
-  const real* image = x + (at.b < half ? at.b : at.b - half) * sample + at.c;
-  const real* reference = image + half * sample;
+  const real* image = x + at.b * sample + at.c;
+  const real* reference = x0 + at.b % references * sample + at.c;
   const int64_t here = at.y * z.width + at.x;
   const Span rows = windows_of(z, at.y, z.out_height), cols = windows_of(z, at.x, z.out_width);
   const real d = image[here * z.channels] - reference[here * z.channels];
@@ -156,11 +155,11 @@ void max_pool_bwd(gpu::Stream& s, const real* x, const real* dy, const PoolSize&
   gpu::launch(s, {blocks(count), threads}, max_pool_bwd_kernel, x, dy, size, count, dx);
 }
 
-void max_pool_rescale(gpu::Stream& s, real epsilon, const real* x, const real* dy,
-                      const PoolSize& size, real* dx) {
+void max_pool_rescale(gpu::Stream& s, real epsilon, const real* x, const real* x0,
+                      int64_t references, const real* dy, const PoolSize& size, real* dx) {
   const int64_t count = inputs(size);
-  gpu::launch(s, {blocks(count), threads}, max_pool_rescale_kernel, epsilon, x, dy, size,
-              size.batch / 2, count, dx);
+  gpu::launch(s, {blocks(count), threads}, max_pool_rescale_kernel, epsilon, x, x0, references, dy,
+              size, count, dx);
 }
 
 void average_pool(gpu::Stream& s, const real* x, const PoolSize& size, bool count_padding,

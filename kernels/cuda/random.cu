@@ -10,25 +10,18 @@ namespace {
 
 constexpr int threads = 256;
 
-struct Four {
-  real of[4];
-};
+using Four = std::array<real, 4>;
 
 struct UniformOf {
   __device__ Four operator()(const std::array<uint32_t, 4>& w) const {
     using E = Exact<real>;
-    Four y;
-    for (int j = 0; j < 4; ++j) y.of[j] = uniform_of<real>(E::Integer(w[j] >> 8));
+    Four y{};
+    for (size_t j = 0; j < 4; ++j) y[j] = uniform_of<real>(E::Integer(w[j] >> 8));
     return y;
   }
 };
 struct NormalOf {
-  __device__ Four operator()(const std::array<uint32_t, 4>& w) const {
-    using E = Exact<real>;
-    const auto a = normal_pair_of<real>(E::Integer(w[0] >> 8), E::Integer(w[1] >> 8));
-    const auto b = normal_pair_of<real>(E::Integer(w[2] >> 8), E::Integer(w[3] >> 8));
-    return {a.cosine, a.sine, b.cosine, b.sine};
-  }
+  __device__ Four operator()(const std::array<uint32_t, 4>& w) const { return normal_four(w); }
 };
 
 template <class F>
@@ -37,10 +30,9 @@ __global__ void __launch_bounds__(threads)
   const uint64_t block = uint64_t(blockIdx.x) * threads + threadIdx.x;
   const int64_t first = int64_t(block) * 4;
   if (first >= count) return;
-  const Four four = f(philox({uint32_t(block), uint32_t(block >> 32), key.draw, key.item},
-                             {uint32_t(key.seed), uint32_t(key.seed >> 32)}));
+  const Four four = f(words_of(key, block));
   for (int j = 0; j < 4; ++j)
-    if (first + j < count) y[first + j] = four.of[j];
+    if (first + j < count) y[first + j] = four[size_t(j)];
 }
 
 template <class F>
@@ -51,12 +43,9 @@ __global__ void __launch_bounds__(threads)
   const uint64_t block = uint64_t(int64_t(blockIdx.x) % across) * threads + threadIdx.x;
   const int64_t first = int64_t(block) * 4;
   if (first >= count) return;
-  const int32_t* key = keys + 4 * row;
-  const Four four =
-      f(philox({uint32_t(block), uint32_t(block >> 32), uint32_t(key[3]), uint32_t(key[2])},
-               {uint32_t(key[0]), uint32_t(key[1])}));
+  const Four four = f(words_of(key_of(keys + 4 * row), block));
   for (int j = 0; j < 4; ++j)
-    if (first + j < count) y[row * count + first + j] = four.of[j];
+    if (first + j < count) y[row * count + first + j] = four[size_t(j)];
 }
 
 template <class F>

@@ -32,18 +32,18 @@ struct UnaryGrad final : Op {
   k::Unary f;
 };
 
-// Inputs x, dy of a batch whose second half are the references of its first.
+// Inputs x, dy; behind the samples that dy has, x has their references.
 struct UnaryRescale final : Op {
   UnaryRescale(k::Unary function, double e) : f(function), epsilon(e) {}
   std::string_view kind() const override { return "unary_rescale"; }
   std::string detail() const override { return unary_names[int(f)]; }
-  std::vector<Type> infer(std::span<const Type> in) const override {
-    expect_pairs(kind(), in[0]);
-    return {in[1]};
-  }
+  std::vector<Type> infer(std::span<const Type> in) const override { return {in[1]}; }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
+    const References r(in[0], in[1]);
     on(s, [&](auto& q) {
-      k::rescale(q, f, real(epsilon), in[0].in(), in[1].in(), in[0].count() / 2, out[0].out());
+      k::rescale(q, f, real(epsilon), in[0].in(), r.first,
+                 r.count * in[0].shape().count(1, in[0].shape().rank()), in[1].in(), in[1].count(),
+                 out[0].out());
     });
   }
   RowFlow row_flow(std::span<const Type> in) const override {
@@ -52,27 +52,6 @@ struct UnaryRescale final : Op {
   int may_overwrite() const override { return 1; }
   k::Unary f;
   double epsilon;
-};
-
-struct Affine final : Op {
-  Affine(real scale_, real shift_) : factor(scale_), shift(shift_) {}
-  std::string_view kind() const override { return "affine"; }
-  std::string detail() const override { return fmt::format("{} x + {}", factor, shift); }
-  std::vector<Type> infer(std::span<const Type> in) const override {
-    expect_real(kind(), in);
-    return {in[0]};
-  }
-  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
-    on(s, [&](auto& q) { k::affine(q, in[0].in(), factor, shift, in[0].count(), out[0].out()); });
-  }
-  Values vjp(const Emit&, std::span<const Value> dy) const override {
-    return {emit<Affine>({dy[0]}, factor, real(0))};
-  }
-  RowFlow row_flow(std::span<const Type> in) const override {
-    return all_by_row(in[0].shape, 1, shift == 0 ? 1 : 0);
-  }
-  int may_overwrite() const override { return 0; }
-  real factor, shift;
 };
 
 Shape broadcast_shape(std::string_view kind, const Shape& a, const Shape& b) {
@@ -110,8 +89,27 @@ Values UnaryOp::relprop(const Emit& e, const Rule& rule, Value r) const {
   if (std::holds_alternative<rule::Guided>(rule) && rectifier) return {relu(vjp(e, {&r, 1})[0])};
   if (std::holds_alternative<rule::Deconvolution>(rule) && rectifier) return {relu(r)};
   if (const auto* rescale = std::get_if<rule::Rescale>(&rule))
-    return {emit<UnaryRescale>({e.in(0), r}, f, rescale->epsilon)};
+    return {emit<UnaryRescale>({e.whole(0), r}, f, rescale->epsilon)};
   return Op::relprop(e, rule, r);
+}
+
+std::string AffineOp::detail() const { return fmt::format("{} x + {}", factor, shift); }
+
+std::vector<Type> AffineOp::infer(std::span<const Type> in) const {
+  expect_real(kind(), in);
+  return {in[0]};
+}
+
+void AffineOp::run(Stream& s, std::span<const View> in, std::span<const View> out) const {
+  on(s, [&](auto& q) { k::affine(q, in[0].in(), factor, shift, in[0].count(), out[0].out()); });
+}
+
+Values AffineOp::vjp(const Emit&, std::span<const Value> dy) const {
+  return {emit<AffineOp>({dy[0]}, factor, real(0))};
+}
+
+RowFlow AffineOp::row_flow(std::span<const Type> in) const {
+  return all_by_row(in[0].shape, 1, shift == 0 ? 1 : 0);
 }
 
 // Every function here maps 0 to 0, so a zero row stays zero.
@@ -252,7 +250,7 @@ Value gelu(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu); }
 Value gelu_tanh(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu_tanh); }
 Value gelu_quick(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu_quick); }
 Value tanh(Value x) { return emit<UnaryOp>({x}, k::Unary::tanh); }
-Value affine(Value x, real factor, real shift) { return emit<Affine>({x}, factor, shift); }
+Value affine(Value x, real factor, real shift) { return emit<AffineOp>({x}, factor, shift); }
 Value add(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::add); }
 Value sub(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::sub); }
 Value mul(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::mul); }

@@ -6,12 +6,14 @@
 
 namespace whence {
 
-// What Rescale takes: a batch whose second half are the references of its first.
-inline void expect_pairs(std::string_view kind, const Type& x) {
-  if (x.shape.rank() < 1 || x.shape[0] % 2 != 0)
-    fail_shape("{}: the samples of {} are not inputs and as many references", kind,
-               to_string(x.shape));
-}
+// The references behind the samples of a value with Rescale, and the cotangent of those samples.
+struct References {
+  int64_t count;  // of samples: as many as the cotangent has, or 1
+  const real* first;
+  References(const View& x, const View& dy)
+      : count(x.shape()[0] - dy.shape()[0]),
+        first(x.in() + dy.shape()[0] * x.shape().count(1, x.shape().rank())) {}
+};
 
 struct UnaryOp final : Op {
   explicit UnaryOp(k::Unary function) : f(function) {}
@@ -26,6 +28,19 @@ struct UnaryOp final : Op {
     return double(out[0].shape.count());
   }
   k::Unary f;
+};
+
+// y = factor * x + shift
+struct AffineOp final : Op {
+  AffineOp(real scale, real offset) : factor(scale), shift(offset) {}
+  std::string_view kind() const override { return "affine"; }
+  std::string detail() const override;
+  std::vector<Type> infer(std::span<const Type> in) const override;
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
+  Values vjp(const Emit& e, std::span<const Value> dy) const override;
+  RowFlow row_flow(std::span<const Type> in) const override;
+  int may_overwrite() const override { return 0; }
+  real factor, shift;
 };
 
 struct BinaryOp final : Op {

@@ -90,6 +90,7 @@ void Pack::run(Stream& s, std::span<const View> in, std::span<const View> out) c
 
 std::string PackedProduct::detail() const {
   std::string text = fmt::format("n={}", n);
+  if (part != k::Part::all) text += part == k::Part::positive ? " W+" : " W-";
   if (bias) text += " + bias";
   if (residual && residual_first) text += " + residual";
   if (activation != k::Unary::identity) text += " + activation";
@@ -110,7 +111,8 @@ void PackedProduct::run(Stream& s, std::span<const View> in, std::span<const Vie
   epilogue.residual_first = residual_first;
   const int64_t c = last(in[0].shape());
   on(s, [&](auto& q) {
-    k::product(q, in[0].in(), c, in[1].in(), rows(in[0].shape()), n, c, epilogue, out[0].out(), n);
+    k::part_product(q, part, in[0].in(), c, in[1].in(), rows(in[0].shape()), n, c, epilogue,
+                    out[0].out(), n);
   });
 }
 

@@ -34,8 +34,8 @@ struct Pack final : Op {
   bool transposed;
 };
 
-// y = activation(x packed^T + bias) + residual. Inputs x, packed, then bias and residual where
-// present.
+// y = activation(x packed^T + bias) + residual, with a part of the packed weight. Inputs x, packed,
+// then bias and residual where present.
 struct PackedProduct final : Op {
   PackedProduct(std::string_view origin, int64_t outputs) : origin_kind(origin), n(outputs) {}
   std::string_view kind() const override { return origin_kind; }
@@ -46,6 +46,7 @@ struct PackedProduct final : Op {
   int may_overwrite() const override { return residual ? 2 + bias : -1; }
   std::string_view origin_kind;  // "linear" or "linear_bwd"
   int64_t n;                     // columns of y
+  k::Part part = k::Part::all;
   bool bias = false, residual = false, residual_first = false;
   k::Unary activation = k::Unary::identity;
 };

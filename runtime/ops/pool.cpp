@@ -53,18 +53,18 @@ struct MaxPoolGrad final : Op {
   PoolWindow window;
 };
 
-// The same of a batch whose second half are the references of its first.
+// The same with Rescale; behind the samples that dy has, x has their references.
 struct MaxPoolRescale final : Op {
   MaxPoolRescale(PoolWindow w, double e) : window(w), epsilon(e) {}
   std::string_view kind() const override { return "max_pool_rescale"; }
   std::vector<Type> infer(std::span<const Type> in) const override {
-    expect_pairs(kind(), in[0]);
-    return {in[0]};
+    return {Type{in[0].shape.with(0, in[1].shape[0])}};
   }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
+    const References r(in[0], in[1]);
     on(s, [&](auto& q) {
-      k::max_pool_rescale(q, real(epsilon), in[0].in(), in[1].in(),
-                          pool_size(in[0].shape(), window), out[0].out());
+      k::max_pool_rescale(q, real(epsilon), in[0].in(), r.first, r.count, in[1].in(),
+                          pool_size(out[0].shape(), window), out[0].out());
     });
   }
   PoolWindow window;
@@ -84,7 +84,7 @@ struct MaxPool final : Pool {
   }
   Values relprop(const Emit& e, const Rule& rule, Value r) const override {
     if (const auto* rescale = std::get_if<rule::Rescale>(&rule))
-      return {emit<MaxPoolRescale>({e.in(0), r}, window, rescale->epsilon)};
+      return {emit<MaxPoolRescale>({e.whole(0), r}, window, rescale->epsilon)};
     return Op::relprop(e, rule, r);
   }
   bool rearranges() const override { return true; }  // the winner takes all

@@ -139,32 +139,6 @@ Value reduce(Value x, std::vector<int> axes, bool average) {
                       average ? real(1) / real(std::max<int64_t>(n, 1)) : real(1));
 }
 
-struct Patchify final : Op {
-  Patchify(int64_t p, bool inverse_, Shape image_) : patch(p), inverse(inverse_), image(image_) {}
-  bool rearranges() const override { return true; }
-  std::string_view kind() const override { return inverse ? "unpatchify" : "patchify"; }
-  std::vector<Type> infer(std::span<const Type> in) const override {
-    expect_real(kind(), in);
-    if (inverse) return {Type{image}};
-    return {Type{{image[0], (image[2] / patch) * (image[3] / patch), image[1] * patch * patch}}};
-  }
-  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
-    const k::PatchSize size{image[0], image[1], image[2], image[3], patch};
-    on(s, [&](auto& q) {
-      if (inverse)
-        k::unpatchify(q, in[0].in(), size, out[0].out());
-      else
-        k::patchify(q, in[0].in(), size, out[0].out());
-    });
-  }
-  Values vjp(const Emit&, std::span<const Value> dy) const override {
-    return {emit<Patchify>({dy[0]}, patch, !inverse, image)};
-  }
-  int64_t patch;
-  bool inverse;
-  Shape image;
-};
-
 }  // namespace
 
 std::vector<Type> Slice::infer(std::span<const Type> in) const {
@@ -263,13 +237,6 @@ Value constant(Graph& graph, Shape shape, const std::vector<double>& values) {
                to_string(shape));
   return graph.add(
       std::make_shared<Constant>(shape, std::vector<real>(values.begin(), values.end())), {});
-}
-Value patchify(Value image, int64_t patch) {
-  const Shape& s = image.shape();
-  if (s.rank() != 4 || patch < 1 || s[2] % patch != 0 || s[3] % patch != 0)
-    fail_shape("patchify: {} is not [B, C, H, W] with H and W multiples of {}", to_string(s),
-               patch);
-  return emit<Patchify>({image}, patch, false, s);
 }
 
 }  // namespace whence

@@ -1,5 +1,8 @@
 // Products and convolutions read packed weights, and take over the activation and the residual sum
 // that follow them, in either order, when nobody else reads what is in between.
+#include <algorithm>
+#include <set>
+
 #include "runtime/ops/conv.h"
 #include "runtime/ops/elementwise.h"
 #include "runtime/ops/linear.h"
@@ -10,10 +13,12 @@ namespace {
 
 class ProductPass {
  public:
-  explicit ProductPass(const Program& p)
-      : program_(p), graph_(*p.graph), readers_(readers(p)), rewrite_(p) {}
+  ProductPass(const Program& p, Precision precision)
+      : program_(p), graph_(*p.graph), precision_(precision), readers_(readers(p)), rewrite_(p) {}
 
   Program run() {
+    for (int n = graph_.size() - 1; n >= 0; --n)
+      if (is_only_a_part(n)) parts_.insert(n);
     for (int n = 0; n < graph_.size(); ++n)
       if (const Node& node = graph_.node(n); is_product(node)) choose(n);
     for (int n = 0; n < graph_.size(); ++n) {
@@ -21,7 +26,7 @@ class ProductPass {
         if (chains_[n].end == n) emit_product(n);
       } else if (auto it = product_of_.find(n); it != product_of_.end()) {
         if (chains_[it->second].end == n) emit_product(it->second);
-      } else {
+      } else if (!parts_.contains(n)) {
         rewrite_.copy(n);
       }
     }
@@ -82,6 +87,39 @@ class ProductPass {
     return it->second;
   }
 
+  // The weight of which `w` is the positive or the negative part: both read its panels.
+  std::pair<Value, k::Part> part_of(Value w) const {
+    if (precision_ != Precision::f32) return {w, k::Part::all};
+    const auto minus = [&](Value v) {  // the value that v is the negative of
+      const auto* affine = op_at<AffineOp>(v.node);
+      return affine && affine->factor == -1 && affine->shift == 0 ? graph_.node(v).in[0] : Value{};
+    };
+    const auto rectified = [&](Value v) {
+      const auto* unary = op_at<UnaryOp>(v.node);
+      return unary && unary->f == k::Unary::relu ? graph_.node(v).in[0] : Value{};
+    };
+    if (const Value whole = rectified(w)) return {whole, k::Part::positive};
+    if (const Value part = minus(w))
+      if (const Value inside = rectified(part))
+        if (const Value whole = minus(inside)) return {whole, k::Part::negative};
+    return {w, k::Part::all};
+  }
+
+  // Is the node read by nobody but products that read a part of its weight, or on the way there?
+  bool is_only_a_part(int n) const {
+    if (!op_at<UnaryOp>(n) && !op_at<AffineOp>(n)) return false;
+    const Value v{program_.graph.get(), n, 0};
+    const auto it = readers_.find(v);
+    return it != readers_.end() && std::ranges::all_of(it->second, [&](int reader) {
+             if (reader < 0) return false;
+             if (parts_.contains(reader)) return true;
+             const bool product = op_at<Linear>(reader) || op_at<LinearGrad>(reader);
+             return product && graph_.node(reader).in[1] == v &&
+                    std::ranges::count(graph_.node(reader).in, v) == 1 &&
+                    part_of(v).second != k::Part::all;
+           });
+  }
+
   // Gives a packed op what its chain does; `in` has its operands so far, and gets the residual.
   template <class T>
   void fuse(T& op, int product, Values& in) const {
@@ -112,8 +150,10 @@ class ProductPass {
       fuse(*op, product, in);
       fused = op;
     } else {
-      in[1] = packed<Pack>(node.in[1], op_at<LinearGrad>(product) != nullptr);
+      const auto [weight, part] = part_of(node.in[1]);
+      in[1] = packed<Pack>(weight, op_at<LinearGrad>(product) != nullptr);
       auto op = std::make_shared<PackedProduct>(node.op->kind(), node.out[0].shape[-1]);
+      op->part = part;
       fuse(*op, product, in);
       fused = op;
     }
@@ -128,18 +168,20 @@ class ProductPass {
 
   const Program& program_;
   const Graph& graph_;
+  Precision precision_;
   std::map<Value, std::vector<int>> readers_;
   Rewriter rewrite_;
   std::map<int, int> product_of_;                          // fused node -> its product
   std::map<int, Chain> chains_;                            // of each product
+  std::set<int> parts_;                                    // is_only_a_part
   std::map<std::pair<Value, std::string>, Value> packed_;  // by weight and order
 };
 
 }  // namespace
 
-Program pack_products(Program program) {
+Program pack_products(Program program, Precision precision) {
   const Program folded = fold_norms(std::move(program));
-  return ProductPass(folded).run();
+  return ProductPass(folded, precision).run();
 }
 
 }  // namespace whence

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "whence/device.h"
 #include "whence/op.h"
 
 namespace whence {
@@ -28,13 +29,17 @@ Program restrict_rows(Program program);
 // probabilities and their gradient once.
 Program merge_attention(Program program);
 
+// Points that are read as patches alone are made as patches.
+Program cut_patches(Program program);
+
 // A batch norm that is its convolution's only reader becomes part of the convolution's weights, and
 // so does its gradient.
 Program fold_norms(Program program);
 
 // Weights of products are packed in the weights stage; an activation and a residual sum that are a
-// product's only reader become its epilogue.
-Program pack_products(Program program);
+// product's only reader become its epilogue. In f32 products with the positive or the negative part
+// of a weight read the panels of the weight itself.
+Program pack_products(Program program, Precision precision);
 
 // Copies a program node by node. A pass replaces what it changes with `put`, and copies the rest.
 class Rewriter {

@@ -1,5 +1,7 @@
 // Elementwise functions, copies, random numbers, pooling: a thread for each element or four.
 #include "kernels/elementwise.h"
+#include "kernels/picture.h"
+#include "kernels/points.h"
 #include "kernels/pool.h"
 #include "kernels/random.h"
 #include "tests/simt/cases.h"
@@ -31,11 +33,12 @@ std::vector<KernelCase> function_cases() {
            k::unary_bwd(s, k::Unary::gelu, x.data(), dy.data(), count, dx);
          });
        }},
-      {"rescale", "", "2 x 515", "rescale_kernel",  // blocks own 256 pairs
+      {"rescale", "", "3 x 515, one reference", "each_kernel",
        [](Stream& s) {
-         const Reals x = noise(1030, 1, 3), dy = noise(1030, 2);
-         return output_of(s, 1030, [&](real* dx) {
-           k::rescale(s, k::Unary::gelu, real(1e-10), x.data(), dy.data(), 515, dx);
+         const Reals x = noise(1545, 1, 3), x0 = noise(515, 2, 3), dy = noise(1545, 3);
+         return output_of(s, 1545, [&](real* dx) {
+           k::rescale(s, k::Unary::gelu, real(1e-10), x.data(), x0.data(), 515, dy.data(), 1545,
+                      dx);
          });
        }},
       {"affine", "", "1027", "each_kernel",
@@ -138,6 +141,99 @@ std::vector<KernelCase> random_cases() {
   };
 }
 
+Reals points(Stream& s, const k::PatchSize& size, k::PointTerms::Other kind) {
+  const int64_t all = size.batch * size.channels * size.height * size.width;
+  const Reals to = noise(size.batch, 1), item = noise(all, 2), from = noise(size.batch, 3);
+  const Reals other = noise(all, 4);
+  const std::vector<int32_t> keys{7, 0, 3, 2, 7, 0, 4, 2};
+  return output_of(s, all, [&](real* y) {
+    k::interpolate(s, {kind, to.data(), item.data(), from.data(), other.data(), keys.data()}, size,
+                   y);
+  });
+}
+
+std::vector<KernelCase> point_cases() {
+  return {
+      {"interpolate", "image", "2 x 3 x 7 x 5", "interpolate_kernel",
+       [](Stream& s) {
+         return points(s, {2, 3, 7, 5, 0}, k::PointTerms::none);
+       }},
+      {"interpolate", "patches", "2 x 2 x 8 x 12, patches of 4", "interpolate_kernel",
+       [](Stream& s) {
+         return points(s, {2, 2, 8, 12, 4}, k::PointTerms::given);
+       }},
+      {"interpolate", "noise_in_patches", "2 x 1 x 9 x 15, patches of 3", "interpolate_kernel",
+       [](Stream& s) {
+         return points(s, {2, 1, 9, 15, 3}, k::PointTerms::normal);
+       }},
+  };
+}
+
+// Two maps of 3 x 29 x 21 over images of 17 x 19: planes and ranges, and what is drawn.
+struct Pictures {
+  static constexpr int64_t cells = 29 * 21, pixels = 17 * 19;
+  Reals maps = noise(2 * 3 * cells, 1), planes = Reals(2 * cells, ref::poison);
+  Reals ranges = Reals(4, ref::poison);
+  std::vector<uint8_t> images, drawn = std::vector<uint8_t>(2 * 3 * pixels);
+  std::vector<k::Picture> table;
+  Pictures() {
+    for (const real x : noise(2 * 3 * pixels, 2)) images.push_back(uint8_t(100 * x + 128));
+    for (int64_t i = 0; i < 2; ++i)
+      table.push_back({.map = maps.data() + i * 3 * cells,
+                       .plane = planes.data() + i * cells,
+                       .range = ranges.data() + 2 * i,
+                       .image = images.data() + i * 3 * pixels,
+                       .drawn = drawn.data() + i * 3 * pixels,
+                       .channels = 3,
+                       .absolute = true,
+                       .map_height = 29,
+                       .map_width = 21,
+                       .height = 17,
+                       .width = 19,
+                       .left = 1,
+                       .top = 2,
+                       .right = 18,
+                       .bottom = 16,
+                       .map_left = 0.7,
+                       .map_top = 1.8,
+                       .x_scale = 21 / 17.2,
+                       .y_scale = 29 / 14.1});
+  }
+};
+
+std::vector<KernelCase> picture_cases() {
+  return {
+      {"scale_maps", "", "3 x 29 x 21 and 29 x 21", "scale_maps_kernel",
+       [](Stream& s) {
+         Pictures p;
+         // A plane with zeros of both signs, of which the first is the least value.
+         Reals plane = noise(Pictures::cells, 4);
+         for (real& v : plane) v = std::abs(v) + 1;
+         plane[5] = real(-0.0);
+         plane[20] = 0;
+         p.table[1].map = plane.data();
+         p.table[1].absolute = false;
+         k::scale_maps(s, p.table.data(), 2);
+         s.synchronize();
+         append(p.planes, p.ranges);
+         return p.planes;
+       }},
+      {"draw_maps", "", "2 x 17 x 19, maps of 29 x 21", "draw_maps_kernel",
+       [](Stream& s) {
+         Pictures p;
+         p.planes = noise(2 * Pictures::cells, 3);
+         for (real& v : p.planes) v = (v + 1) / 2;
+         p.table[0].plane = p.planes.data();
+         p.table[1].plane = p.planes.data() + Pictures::cells;
+         p.ranges = {-1, 1, 0, 2};
+         for (size_t i : {0, 1}) p.table[i].range = &p.ranges[2 * i];
+         k::draw_maps(s, p.table.data(), 2, Pictures::pixels);
+         s.synchronize();
+         return Reals(p.drawn.begin(), p.drawn.end());
+       }},
+  };
+}
+
 // Overlapping windows: 2 x 7 x 5 x 5, windows of 3, one apart.
 constexpr k::PoolSize pool{2, 7, 5, 5, 7, 5, 3, 1, 1};
 constexpr int64_t pool_count = 2 * 7 * 5 * 5;
@@ -158,9 +254,10 @@ std::vector<KernelCase> pool_cases() {
        }},
       {"max_pool_rescale", "", pool_text, "max_pool_rescale_kernel",
        [](Stream& s) {
-         const Reals x = noise(pool_count, 1), dy = noise(pool_count, 2);
+         const Reals x = noise(pool_count, 1), x0 = noise(pool_count, 3), dy = noise(pool_count, 2);
          return output_of(s, pool_count, [&](real* dx) {
-           k::max_pool_rescale(s, real(1e-10), x.data(), dy.data(), pool, dx);
+           k::max_pool_rescale(s, real(1e-10), x.data(), x0.data(), pool.batch, dy.data(), pool,
+                               dx);
          });
        }},
       {"average_pool", "", pool_text, "average_pool_kernel",
@@ -182,8 +279,8 @@ std::vector<KernelCase> pool_cases() {
 
 std::vector<KernelCase> elementwise_cases() {
   std::vector<KernelCase> table;
-  for (const auto& part :
-       {function_cases(), pair_cases(), copy_cases(), random_cases(), pool_cases()})
+  for (const auto& part : {function_cases(), pair_cases(), copy_cases(), random_cases(),
+                           point_cases(), picture_cases(), pool_cases()})
     table.insert(table.end(), part.begin(), part.end());
   return table;
 }

@@ -2,6 +2,8 @@
 // errors.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <limits>
 
 #include "tests/unit/random_tensors.h"
@@ -193,6 +195,28 @@ TEST(Explainer, refuses_what_it_cannot_explain) {
     EXPECT_EQ(std::string(error.what()),
               "item 0: the model's answer is not finite, first in 'blocks.2.mlp.pre'");
   }
+}
+
+TEST(Explainer, reads_a_file_again_that_has_changed) {
+  const auto path = std::filesystem::temp_directory_path() / "whence-explainer-test.json";
+  const auto write = [&](const char* rule) {
+    std::ofstream(path) << R"({"rows": [{"kinds": "linear", "rule": ")" << rule
+                        << R"("}, {"kinds": "attention", "rule": "Halves"},
+                        {"kinds": "add", "rule": "Norm"}, {"kinds": "fanout", "rule": "Sum"},
+                        {"kinds": "*", "rule": "Pass"}]})";
+  };
+  const auto model = tiny_model();
+  const Tensor x = random_tensor({2, 3, 12, 20}, 1);
+  Explainer kept(model);
+  Request request;
+  request.method = "lrp";
+  request.options["rules"] = path.string();
+  for (const char* rule : {"ZPlus", "Epsilon", "WSquare"}) {
+    write(rule);
+    expect_same_bits(kept.explain(x, request)[1][0].attribution,
+                     Explainer(model).explain(x, request)[1][0].attribution);
+  }
+  std::filesystem::remove(path);
 }
 
 TEST(Explainer, cancels_at_the_next_chunk) {

@@ -94,6 +94,20 @@ std::vector<OpCase> elementwise_cases() {
        {{{2, 5}}},
        [](const Values& x) { return sub(x[0], scale(x[0], real(0.25))); },
        [](const Arrays& x) { return ref::apply(x[0], [](double v) { return 0.75 * v; }); }},
+      {"interpolate",
+       {{{3}}, {{3, 2, 5}}},
+       [](const Values& x) { return interpolate(x[0], x[1]); },
+       [](const Arrays& x) {
+         return ref::make({3, 2, 5}, [&](const Index& i) { return x[0]({i[0]}) * x[1](i); });
+       }},
+      {"interpolate_between",
+       {{{2}}, {{2, 3, 3, 5}}, {{2}}, {{2, 3, 3, 5}}},
+       [](const Values& x) { return interpolate(x[0], x[1], x[2], x[3]); },
+       [](const Arrays& x) {
+         return ref::make({2, 3, 3, 5}, [&](const Index& i) {
+           return x[0]({i[0]}) * x[1](i) + x[2]({i[0]}) * x[3](i);
+         });
+       }},
   };
   for (OpCase& c : broadcast_cases()) cases.push_back(std::move(c));
   return cases;

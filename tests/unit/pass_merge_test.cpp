@@ -171,6 +171,38 @@ TEST(ProductPass, a_weight_is_packed_once_for_all_plans_that_share_it) {
   EXPECT_GE(a.derived_bytes(), 36 * sizeof(real));
 }
 
+// Rules of relevance tell the signs of weights apart; that costs no memory.
+TEST(ProductPass, parts_of_a_weight_read_the_panels_of_the_weight) {
+  Graph g;
+  const Value x = g.input("x", Type{{2, 5, 6}}), w = g.weight("w", {7, 6});
+  const Value wp = relu(w), wn = scale(relu(scale(w, -1)), -1);
+  const Value other = scale(relu(scale(w, -2)), -1);  // no part
+  const Values parts{linear(x, wp), linear(x, wn), linear(x, w)};
+  Plan shared(parts);
+  EXPECT_EQ(shared.steps(Stage::weights), 1);
+  Plan apart({linear(x, other), wp});
+  EXPECT_EQ(apart.steps(Stage::weights), 5);  // three for `other`, its panels, and the part itself
+  const Weights weights = random_weights(g, 3);
+  const Tensor in = random_tensor({2, 5, 6}, 1);
+  shared.bind(weights);
+  shared.set(x, in);
+  shared.forward();
+  const Tensor& whole = weights.tensors.at("w");
+  for (size_t i = 0; i < 2; ++i) {
+    Graph alone;
+    const Value y = linear(alone.input("x", Type{{2, 5, 6}}), alone.weight("w", {7, 6}));
+    Weights part;
+    part.tensors["w"] = whole.clone();
+    for (real& v : part.tensors["w"].reals())
+      v = i == 0 ? std::max(v, real(0)) : std::min(v, real(0));
+    Plan plan({y});
+    plan.bind(part);
+    plan.set(alone.at("x"), in);
+    plan.forward();
+    expect_same_bits(shared.get(parts[i]), plan.get(y));
+  }
+}
+
 // --- memory --------------------------------------------------------------------------------------
 
 TEST(Memory, an_operand_that_is_part_of_the_memory_taken_over_is_seen) {

@@ -1,4 +1,5 @@
 // The Rescale rule on graphs small enough to check by hand: numbers that Captum's own tests assert.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/message_of.h"
@@ -52,7 +53,8 @@ Found multipliers(const std::vector<Tensor>& in,
   for (size_t i = 0; i < in.size(); ++i)
     inputs.push_back(g.input("x" + std::to_string(i), in[i].type()));
   const Scores scores = build(inputs);
-  const Value seed = g.input("seed", scores.score.type(), Stage::seed);
+  const Shape& score = scores.score.shape();
+  const Value seed = g.input("seed", Type{score.with(0, score[0] / 2)}, Stage::seed);
   const Values m = gradient(scores.score, seed, scores.of, rescale());
   Values kept = m;
   kept.insert(kept.end(), scores.of.begin(), scores.of.end());
@@ -63,8 +65,8 @@ Found multipliers(const std::vector<Tensor>& in,
   plan.backward();
   Found found;
   for (size_t i = 0; i < m.size(); ++i) {
-    found.multipliers.push_back(half(plan.view(m[i]), 0));
-    EXPECT_EQ(half(plan.view(m[i]), 1), found.multipliers[i]);  // both halves have the same
+    const auto of_inputs = plan.view(m[i]);
+    found.multipliers.emplace_back(of_inputs.begin(), of_inputs.end());
     found.values.push_back(half(plan.view(scores.of[i]), 0));
     found.references.push_back(half(plan.view(scores.of[i]), 1));
   }
@@ -165,24 +167,56 @@ TEST(Rescale, multiplies_through_a_pool_and_a_rectifier) {
   EXPECT_EQ(f.multipliers[1], (List{0, 0, 1, 0, 0, 0}));
 }
 
-TEST(Rescale, is_a_rule_of_activations_and_pools_of_even_batches) {
+TEST(Rescale, is_a_rule_of_activations_and_pools_with_references) {
   Graph g;
-  const Value x = g.input("x", Type{{3, 4, 4, 2}}), y = relu(x), z = max_pool(x, {2, 2});
-  EXPECT_EQ(message([&] { gradient(y, y, {x}, rescale()); }),
-            "unary_rescale: the samples of [3, 4, 4, 2] are not inputs and as many references");
-  EXPECT_EQ(message([&] { gradient(z, z, {x}, rescale()); }),
-            "max_pool_rescale: the samples of [3, 4, 4, 2] are not inputs and as many references");
+  const Value x = g.input("x", Type{{5, 4, 4, 2}}), y = relu(x);
+  const auto said = [&](Value of, int64_t samples) {
+    const Value seed = slice(of, 0, 0, samples);
+    return message([&] { gradient(of, seed, {x}, rescale()); });
+  };
+  for (const int64_t samples : {2, 3, 5})
+    EXPECT_EQ(said(y, samples),
+              fmt::format("the seed has shape [{}, 4, 4, 2], and the value it seeds [5, 4, 4, 2]: "
+                          "Rescale needs a reference for each sample or one for all",
+                          samples));
+  EXPECT_EQ(said(y, 4), "accepted");
+  EXPECT_EQ(said(max_pool(x, {2, 2}), 4), "accepted");
+  EXPECT_EQ(said(relu(slice(x, 0, 0, 3)), 2),
+            "Rescale: 'x' has shape [5, 4, 4, 2], and the batch 3 samples");
   const Value w = affine(x, 2, 1);
   EXPECT_NE(message([&] {
-              gradient(w, w, {x}, {"rescale", {{"*", "*", rule::Rescale{}}}});
+              gradient(w, slice(w, 0, 0, 4), {x}, {"rescale", {{"*", "*", rule::Rescale{}}}});
             }),
             "accepted");
+}
+
+TEST(Rescale, one_reference_serves_all_samples_and_has_no_gradient) {
+  const auto multipliers_of = [](int64_t references) {
+    Graph g;
+    const Value x = g.input("x", Type{{3 + references, 8, 8, 2}});
+    const Value w = g.weight("w", {4, 2, 3, 3}), v = g.weight("v", {5, 4});
+    const Value pooled = max_pool(relu(conv2d(x, w, {}, {})), {2, 2});
+    const Value y = linear(gelu(mean(pooled, {1, 2})), v);
+    const Value seed = g.input("seed", Type{{3, 5}}, Stage::seed);
+    const Value m = gradient(y, seed, {x}, rescale())[0];
+    EXPECT_EQ(m.shape(), (Shape{3, 8, 8, 2}));
+    Plan plan({m});
+    plan.bind(random_weights(g, 3));
+    const Tensor inputs = random_tensor({3, 8, 8, 2}, 1), reference = random_tensor({8, 8, 2}, 2);
+    auto at = std::ranges::copy(inputs.reals(), plan.input(x).begin()).out;
+    for (int64_t i = 0; i < references; ++i) at = std::ranges::copy(reference.reals(), at).out;
+    plan.set(seed, random_tensor({3, 5}, 4));
+    plan.forward();
+    plan.backward();
+    return plan.get(m);
+  };
+  expect_same_bits(multipliers_of(1), multipliers_of(3));
 }
 
 // Where the readout needs single rows, the multipliers of those are all that is computed.
 TEST(Rescale, does_not_depend_on_rows_that_nobody_reads) {
   Graph g;
-  const Value x = g.input("x", Type{{4, 5, 6}}), seed = g.input("seed", Type{{4, 6}}, Stage::seed);
+  const Value x = g.input("x", Type{{4, 5, 6}}), seed = g.input("seed", Type{{2, 6}}, Stage::seed);
   const Value w = g.weight("w", {6, 6}), v = g.weight("v", {6, 6});
   const Value y = row(linear(gelu(linear(x, w)), v), 2);
   const Value m = gradient(y, seed, {x}, rescale())[0];
@@ -190,7 +224,7 @@ TEST(Rescale, does_not_depend_on_rows_that_nobody_reads) {
     Plan plan({m}, {{}, 1, whole});
     plan.bind(random_weights(g, 3));
     plan.set(x, random_tensor({4, 5, 6}, 1));
-    plan.set(seed, random_tensor({4, 6}, 2));
+    plan.set(seed, random_tensor({2, 6}, 2));
     plan.forward();
     plan.backward();
     EXPECT_EQ(plan.steps("unary_rescale"), 1);
