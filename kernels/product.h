@@ -1,8 +1,9 @@
 // Products of matrices: the one inner loop that everything linear goes through.
 //
 // Letters: m rows of a, n columns (rows of b), k summed. The bits of an element of c depend neither
-// on m, nor on the tile it falls into, nor on the number of threads: it is one chain of fused
-// multiply-adds in ascending k, or on a GPU what one fixed algorithm of cuBLASLt makes of it.
+// on m, nor on the tile it falls into, nor on the number of threads: it is a chain of fused
+// multiply-adds in ascending k (on the CPU product() adds up chains of 256), or on a GPU what one
+// fixed algorithm of cuBLASLt makes of it.
 #pragma once
 
 #include <array>

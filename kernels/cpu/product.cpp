@@ -2,8 +2,9 @@
 //
 // The right operand is packed once into panels of panel_width columns (32 floats with AVX-512), so
 // the inner loop streams it. Rows of the left operand are cut into chunks that stay in L2 while all
-// panels pass by; a panel is used by every tile of the chunk while it is in L2 itself. Threads get
-// contiguous ranges of (chunk, panel), chunk-major, cut between panels: never along the sum.
+// panels pass by; a panel is used by every tile of the chunk while it is in L2 itself. A tile's
+// sums are those of its chains of 256 elements, which rounds less than one long chain does. Threads
+// get contiguous ranges of (chunk, panel), chunk-major, cut between panels: never along the sum.
 //
 // Bytes: the left operand and the result once, the panels once per chunk (from L3 when they fit
 // there). Bound by the FMA units for m >= 14 or so; one row is bound by reading the weights.
@@ -24,6 +25,8 @@ using namespace cpu;
 constexpr int64_t chunk_bytes = 512 * 1024;
 // Multiply-adds that are worth a thread: about 10 microseconds of reading weights.
 constexpr int64_t work_per_thread = 1 << 18;
+// Elements of a chain, see kernels/product.h: adding a chain's sum costs 1 % of computing it.
+constexpr int64_t chain = 256;
 
 // Starts fetching the part of c and of the residual that a tile will touch when its sums are done.
 void ask_for(const real* residual, const real* c, int64_t row, int64_t rows, int64_t column,
@@ -80,7 +83,7 @@ void products(Stream& s, TileOf tile_of, const real* a, int64_t a_stride, const 
   const int64_t grain = std::max<int64_t>(
       1, work_per_thread * panels * chunks.pieces / std::max<int64_t>(1, m * n * k));
   parallel_ranges(s, chunks.pieces * panels, grain, [&](int64_t begin, int64_t end) {
-    alignas(64) real sums[tile_rows * panel_width];
+    alignas(64) real sums[tile_rows * panel_width] = {}, more[tile_rows * panel_width] = {};
     int64_t held = -1;
     Rows rows{};
     for (int64_t item = begin; item < end; ++item) {
@@ -103,8 +106,13 @@ void products(Stream& s, TileOf tile_of, const real* a, int64_t a_stride, const 
       for (int64_t t = 0; t < tiles.pieces; ++t) {
         const int64_t i = tiles.cut(t), height = tiles.cut(t + 1) - i;
         ask_for(epilogue.residual, c, first + i, height, column, c_stride);
-        tile_of(height, width, {rows.at + i * rows.stride, rows.stride, 1}, panel, k, sums,
-                panel_width, {next + t * share * k, share});
+        for (int64_t x = 0; x == 0 || x < k; x += chain) {
+          tile_of(height, width, {rows.at + i * rows.stride + x, rows.stride, 1},
+                  panel + x * panel_width, std::min(chain, k - x), x ? more : sums, panel_width,
+                  {next + share * (t * k + x), share});
+          for (int64_t j = 0; x && j < height * panel_width; j += lanes)
+            store(sums + j, load(sums + j) + load(more + j));
+        }
         Epilogue here = epilogue;
         if (here.residual) here.residual += (first + i) * c_stride;
         store_tile(sums, panel_width, height, width, here, column, c + (first + i) * c_stride,

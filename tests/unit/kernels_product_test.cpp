@@ -81,6 +81,29 @@ TYPED_TEST(KernelsProduct, every_element_is_one_chain_in_tiles_of_any_size) {
   }
 }
 
+// Sums of the CPU are those of chains of 256: errors grow with the chain, not with k.
+TEST(KernelsProductCpu, long_sums_are_sums_of_chains) {
+  for (const int64_t k : {256, 257, 512, 1031}) {
+    const Problem<Cpu> p(17, 45, k, uint64_t(k));
+    Reals want;
+    for (int64_t x = 0; x < k; x += 256) {
+      const int64_t n = std::min<int64_t>(256, k - x);
+      Reals a, b;
+      for (int64_t i = 0; i < p.m; ++i)
+        a.insert(a.end(), &p.a[size_t(i * k + x)], &p.a[size_t(i * k + x)] + n);
+      for (int64_t j = 0; j < p.n; ++j)
+        b.insert(b.end(), &p.b[size_t(j * k + x)], &p.b[size_t(j * k + x)] + n);
+      const Reals part = chains(a, b, p.m, p.n, n);
+      for (size_t i = 0; i < part.size(); ++i)
+        if (x == 0)
+          want.push_back(part[i]);
+        else
+          want[i] += part[i];
+    }
+    expect_same_bits(p.run(), want, std::to_string(k) + " summed");
+  }
+}
+
 TYPED_TEST(KernelsProduct, a_sum_that_underflows_keeps_its_sign) {
   Problem<TypeParam> p(2, 3, 5, 1);
   const real tiny = std::numeric_limits<real>::min();
