@@ -152,11 +152,13 @@ wanted() { case " $sections " in *" $1 "*) true ;; *) false ;; esac; }
 # shellcheck disable=SC2317  # called through part()
 # Prints JSON when the tests succeed, and what failed to where messages go otherwise.
 run_tests() {
-  if "$@" > "$parts/tests.log" 2>&1; then
-    printf '{"passed": true, "skipped": %d, "last_line": %s}\n' "$(grep -c SKIPPED "$parts/tests.log")" \
+  # all of them skipped, or none found, is no success
+  if "$@" > "$parts/tests.log" 2>&1 && grep -q '^\[  PASSED  \] [1-9]' "$parts/tests.log"; then
+    skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$parts/tests.log" | head -n 1)
+    printf '{"passed": true, "skipped": %d, "last_line": %s}\n' "${skipped:-0}" \
       "$(json_string "$(tail -n 1 "$parts/tests.log")")"
   else
-    grep -E 'FAILED|ERROR|error' "$parts/tests.log" | tail -n 20 >&2
+    grep -E 'FAILED|ERROR|error|SKIPPED|PASSED|not run' "$parts/tests.log" | tail -n 20 >&2
     return 1
   fi
 }
@@ -212,6 +214,7 @@ fi
 # shellcheck disable=SC2317
 # What was measured until something went wrong is kept.
 run_peers() {
+  rm -f "$parts/peers.rows"
   if [ -n "$smoke" ]; then few='--rounds 2 --methods forward generic-attention'; else few=; fi
   # shellcheck disable=SC2086
   "$python" bench/peer_gpu.py --bench "$build/bench/model_bench" --device "$device" $smoke $few \

@@ -76,7 +76,7 @@ int run(int argc, char** argv) {
   for (const Case& c : transformer_cases(setup)) add(c, setup);
   for (const Case& c : convolution_cases(setup)) add(c, setup);
   benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return failed_cases == 0 ? 0 : 1;
 }
 
 }  // namespace

@@ -191,6 +191,7 @@ void add_variant(const Case& c, const Setup& setup, const Variant& v) {
                                    measure_on_device(state, c, setup, v);
                                  } catch (const std::exception& e) {
                                    state.SkipWithError(e.what());
+                                   ++failed_cases;
                                  }
                                })
       ->Iterations(setup.smoke ? 2 : 50)

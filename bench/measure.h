@@ -12,6 +12,8 @@
 
 namespace whence::bench {
 
+inline int failed_cases = 0;  // that threw
+
 // What the command line asks for.
 struct Setup {
   Device device;

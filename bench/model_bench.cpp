@@ -32,6 +32,7 @@
 #include "kernels/random.h"
 #include "weights/generate.h"
 #include "whence/cnn.h"
+#include "whence/error.h"
 #include "whence/explain.h"
 #include "whence/vit.h"
 
@@ -214,8 +215,13 @@ struct Peaks {
 
 Peaks measure_peaks(const Options& o) {
   if (o.smoke) return {};
-  if (const DeviceCeilings* c = device_ceilings(o.device, o.precision))
-    return {c->product, c->layer_product, c->copy};
+  try {
+    if (const DeviceCeilings* c = device_ceilings(o.device, o.precision))
+      return {c->product, c->layer_product, c->copy};
+  } catch (const std::exception& e) {  // the rows are worth having all the same
+    fmt::print(stderr, "model_bench: {}\n", e.what());
+    return {};
+  }
   return {fma_rate(o.threads), NAN, NAN};
 }
 
@@ -346,7 +352,7 @@ int run(int argc, char** argv) {
   if (o.serve) return serve(o);
   Models models(o);
   std::vector<Row> rows;
-  bool any = false;
+  bool any = false, failed = false;
   for (const Work& work : all_work()) {
     if (!o.only.empty() && o.only != work.name) continue;
     Row& row = rows.emplace_back();
@@ -356,10 +362,13 @@ int run(int argc, char** argv) {
       any = true;
     } catch (const std::exception& e) {  // one row cannot; the others may
       row.error = e.what();
+      const auto* error = dynamic_cast<const Error*>(&e);
+      failed |= !error || error->kind() != ErrorKind::usage;  // usage: not in this precision
+      fmt::print(stderr, "model_bench: {}: {}\n", row.name, row.error);
     }
   }
   o.json ? print_json(rows, o) : print_table(rows, o);
-  return any ? 0 : 1;
+  return any && !failed ? 0 : 1;
 }
 
 }  // namespace whence::bench

@@ -90,7 +90,7 @@ Speaker::Speaker(const Models& models, size_t speaking, const Options& options,
       report_(report),
       model_(models[speaking]),
       others_(models),
-      painter_(options.settings.device) {
+      painter_(options.settings.device, options.settings.threads) {
   others_.erase(others_.begin() + int64_t(speaking));
   Explainer::Settings settings = options.settings;
   settings.progress = [this](double) {

@@ -43,7 +43,7 @@ class ExplainJob {
 };
 
 ExplainJob::ExplainJob(const Options& options)
-    : options_(options), painter_(options.settings.device, std::max(1, options.settings.threads)) {
+    : options_(options), painter_(options.settings.device, options.settings.threads) {
   std::vector<MethodChoice> methods =
       choose_methods(options.methods, options.parameters, options.layer);
   if (!options.draws.empty() &&

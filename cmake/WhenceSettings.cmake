@@ -103,8 +103,8 @@ function(whence_configure_library target)
   # Before 2.28 stb_image's progressive decoder overflows on corrupt data; wrapping makes that defined.
   set_source_files_properties(${PROJECT_SOURCE_DIR}/io/stb.cpp PROPERTIES
     COMPILE_OPTIONS "-fwrapv;-fno-sanitize=shift")
-  # Pillow's pixels come from separately rounded products and sums.
-  set_source_files_properties(${PROJECT_SOURCE_DIR}/io/resample.cpp PROPERTIES
+  # Pillow's pixels, and those of pictures on every device, come from separately rounded products and sums.
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/io/resample.cpp ${PROJECT_SOURCE_DIR}/explain/picture.cpp PROPERTIES
     COMPILE_OPTIONS "-ffp-contract=off")
   # Kernels may be tuned to the machine. Multiply-adds are fused where the code says fma(), nowhere else:
   # left to the compiler, one inlined copy of a loop may fuse and another not, and bits would depend on

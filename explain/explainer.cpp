@@ -94,11 +94,12 @@ Explainer::~Explainer() = default;
 
 // Size and time of the file that an option's value names: it may be another one the next time.
 static std::string state_of_file(const std::string& value) {
-  if (!value.ends_with(".json") && !value.ends_with(".npy")) return {};
-  std::error_code missing;
-  const auto bytes = std::filesystem::file_size(value, missing);
-  const auto time = std::filesystem::last_write_time(value, missing);
-  return missing ? std::string() : fmt::format(" {} {}", bytes, time.time_since_epoch().count());
+  std::error_code no_file, no_size, no_time;
+  if (!std::filesystem::is_regular_file(value, no_file)) return {};
+  const auto bytes = std::filesystem::file_size(value, no_size);
+  const auto time = std::filesystem::last_write_time(value, no_time);
+  return no_size || no_time ? std::string()
+                            : fmt::format(" {} {}", bytes, time.time_since_epoch().count());
 }
 
 // The plans of a request for so many items; the most recent few are kept.

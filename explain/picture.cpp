@@ -109,6 +109,7 @@ struct Painter::Impl {
     std::vector<Image> drawn;
     std::vector<real> ranges;
     int64_t most_pixels = 0;
+    std::vector<k::Picture> on_device = {};  // the table with the device's memory
   };
   Job job_of(std::span<const Drawing> drawings, const OverlayStyle& style) const;
   void draw_on_host(Job& job) const;
@@ -149,7 +150,12 @@ void Painter::Impl::draw_on_device(Job& job) {
     if (!stream) stream.emplace(make_stream(device, threads));
     return run_on_device(job);
   } catch (...) {
-    stream.reset();  // with what is still queued, which names the job's memory
+    // What is still queued names the job's memory.
+    try {
+      if (stream) wait(*stream);
+    } catch (const Error&) {  // the one that is on its way tells more
+    }
+    stream.reset();
     memory.reset();
     bytes = 0;
     try {
@@ -187,7 +193,8 @@ void Painter::Impl::run_on_device(Job& job) {
     bytes = parts.bytes();
   }
   const auto at = [&](size_t offset) { return static_cast<char*>(memory.get()) + offset; };
-  std::vector<k::Picture> table = job.table;  // with the device's memory
+  std::vector<k::Picture>& table = job.on_device;
+  table = job.table;
   for (size_t i = 0; i < table.size(); ++i) {
     k::Picture& p = table[i];
     const size_t elements = size_t(p.channels * p.map_height * p.map_width);
@@ -213,7 +220,8 @@ void Painter::Impl::run_on_device(Job& job) {
 }
 
 Painter::Painter(Device device, int threads)
-    : impl_(std::make_unique<Impl>(Impl{device, threads, {}, {}, 0})) {}
+    : impl_(std::make_unique<Impl>(
+          Impl{device, threads > 0 ? threads : default_threads(), {}, {}, 0})) {}
 Painter::Painter(Painter&&) noexcept = default;
 Painter& Painter::operator=(Painter&&) noexcept = default;
 Painter::~Painter() = default;

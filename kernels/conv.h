@@ -8,8 +8,10 @@
 //
 // Both directions are gathers: a result pixel reads the source pixels that its kernel taps reach.
 // That makes a product of it (rows: result pixels; columns: result channels; sums: taps, row by
-// row in ascending source position, and the group's source channels inside a tap), in which every
-// element is one chain of multiply-adds.
+// row in ascending source position, and the group's source channels inside a tap). The bits of an
+// element do not depend on the batch: it is one chain of multiply-adds, or on a GPU what one
+// algorithm of cuDNN makes of it, always asked for the same number of images; where the convolution
+// is pointwise() it is a product().
 #pragma once
 
 #include "kernels/product.h"

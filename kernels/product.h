@@ -3,7 +3,7 @@
 // Letters: m rows of a, n columns (rows of b), k summed. The bits of an element of c depend neither
 // on m, nor on the tile it falls into, nor on the number of threads: it is a chain of fused
 // multiply-adds in ascending k (on the CPU product() adds up chains of 256), or on a GPU what one
-// fixed algorithm of cuBLASLt makes of it.
+// algorithm of cuBLASLt makes of it, which is chosen by everything but m.
 #pragma once
 
 #include <array>

@@ -4,6 +4,7 @@
 #include <memory>
 #include <typeindex>
 #include <unordered_map>
+#include <utility>
 
 namespace whence {
 
@@ -17,6 +18,10 @@ class Retained {
     if (!object) object = std::make_shared<T>();
     return *static_cast<T*>(object.get());
   }
+
+  void clear() { objects_.clear(); }
+  // Leaves the objects as they are, never to be destroyed: what they stand for is lost.
+  void abandon() { new auto(std::move(objects_)); }
 
  private:
   std::unordered_map<std::type_index, std::shared_ptr<void>> objects_;

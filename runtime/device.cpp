@@ -1,8 +1,12 @@
 // Devices by name, and their memory behind one interface.
 #include "whence/device.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "kernels/device_error.h"
@@ -111,9 +115,21 @@ std::vector<std::string> devices() {
   return lines;
 }
 
+int default_threads() {
+  if (const char* text = std::getenv("WHENCE_THREADS")) {
+    int n = 0;
+    const char* end = text + std::strlen(text);
+    if (const auto [p, e] = std::from_chars(text, end, n); e == std::errc() && p == end && n > 0)
+      return n;
+    fail_usage("WHENCE_THREADS is '{}', a whole number of at least 1 is needed", printable(text));
+  }
+  cpu_set_t mine;  // the cores that this process may use
+  return sched_getaffinity(0, sizeof mine, &mine) == 0 ? std::max(1, CPU_COUNT(&mine)) : 1;
+}
+
 Stream make_stream(Device device, int threads) {
   expect_present(device);
-  Stream s{cpu::Stream{threads}, device};
+  Stream s{cpu::Stream{threads > 0 ? threads : default_threads()}, device};
 #ifdef WHENCE_HAVE_SIMT
   if (device.kind == Device::simt) s.backend.emplace<simt::Stream>();
 #endif

@@ -1,9 +1,5 @@
-#include <sched.h>
-
 #include <algorithm>
 #include <cfenv>
-#include <charconv>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -13,18 +9,6 @@
 namespace whence {
 
 namespace {
-
-int default_threads() {
-  if (const char* text = std::getenv("WHENCE_THREADS")) {
-    int n = 0;
-    const char* end = text + std::strlen(text);
-    if (const auto [p, e] = std::from_chars(text, end, n); e == std::errc() && p == end && n > 0)
-      return n;
-    fail_usage("WHENCE_THREADS is '{}', a whole number of at least 1 is needed", printable(text));
-  }
-  cpu_set_t mine;  // the cores that this process may use
-  return sched_getaffinity(0, sizeof mine, &mine) == 0 ? std::max(1, CPU_COUNT(&mine)) : 1;
-}
 
 // Results must not depend on the caller's rounding mode.
 class DefaultRounding {
@@ -58,7 +42,7 @@ Plan::Impl::Impl(const Values& keep, const Options& options) : asked(keep) {
   program = extract(keep, options.given);
   if (!options.keep_rows_whole) program = restrict_rows(std::move(program));
   program = pack_products(merge_attention(cut_patches(std::move(program))), options.precision);
-  stream = make_stream(options.device, options.threads > 0 ? options.threads : default_threads());
+  stream = make_stream(options.device, options.threads);
   stream.set_precision(options.precision);
   place_key = fmt::format("{}/{}", to_string(options.device), to_string(options.precision));
   number_slots();

@@ -36,7 +36,9 @@ struct Stream {
   void set_precision(Precision precision);  // throws usage where only f32 is possible
 };
 
-// `threads` matter on the CPU only.
+// WHENCE_THREADS, else one for each core that this process may use. Throws usage for a bad value.
+int default_threads();
+// `threads` matter on the CPU only; 0: default_threads().
 Stream make_stream(Device device, int threads);
 
 // Memory that kernels on `s` use; it may outlive the stream. Throws device_memory or no_memory.

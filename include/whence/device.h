@@ -22,7 +22,9 @@ struct Device {
 std::string to_string(const Device& device);  // "cpu", "simt", "cuda:0"
 
 // How the factors of products are rounded before they are multiplied on a GPU's tensor cores. Sums,
-// everything that is stored, and everything that is not a product are f32 always.
+// everything that is stored, and everything that is not a product are f32 always. Convolutions
+// other than pointwise ones are products in this sense with tf32 where cuDNN computes them, else
+// not.
 enum class Precision : uint8_t {
   f32,   // not at all: 24 bits
   tf32,  // 11 bits

@@ -31,7 +31,7 @@ Image overlay(const Image& image, const Tensor& map, const Preprocess::Region& r
 // calls, which are one at a time.
 class Painter {
  public:
-  explicit Painter(Device device = {}, int threads = 1);
+  explicit Painter(Device device = {}, int threads = 0);  // of the CPU; 0 as Explainer::Settings
   Painter(Painter&&) noexcept;
   Painter& operator=(Painter&&) noexcept;
   ~Painter();

@@ -72,7 +72,7 @@ inline cudaStream_t native(Stream& s, const char* name) {
   return static_cast<cudaStream_t>(s.native());
 }
 // Throws what the device has to say about a call that failed.
-inline void expect_alive(Stream& s, const char* name) { s.check_launch(name); }
+inline void expect_alive(Stream& s, const char* name) { s.check_work(name); }
 
 }  // namespace whence::cuda::lt
 

@@ -5,7 +5,10 @@
 // favour of graphs of operations, which are hundreds of attributes for the same kernels.
 #pragma once
 
-#if __has_include(<cudnn.h>)
+#if __has_include(<cudnn_version.h>)
+#include <cudnn_version.h>
+#endif
+#if defined(CUDNN_MAJOR) && CUDNN_MAJOR >= 9  // since then statuses have categories
 #define WHENCE_HAVE_CUDNN
 
 #include <cudnn.h>
@@ -46,7 +49,10 @@ struct Functions {
 
   // The major version that the header belongs to: others may have other structures.
   Functions() {
-    const SharedLibrary library("libcudnn.so." + std::to_string(CUDNN_MAJOR));
+    const std::string major = std::to_string(CUDNN_MAJOR);
+    const SharedLibrary library("libcudnn.so." + major);
+    // It has the functions in any case, and ends the program where the part behind one is missing.
+    complete = SharedLibrary("libcudnn_cnn.so." + major).found();
 #define WHENCE_GET(name) complete = library.get(name, #name) && complete
     WHENCE_CUDNN_FUNCTIONS(WHENCE_GET);
 #undef WHENCE_GET
@@ -76,7 +82,7 @@ inline cudaStream_t native(Stream& s, const char* name) {
   return static_cast<cudaStream_t>(s.native());
 }
 // Throws what the device has to say about a call that failed.
-inline void expect_alive(Stream& s, const char* name) { s.check_launch(name); }
+inline void expect_alive(Stream& s, const char* name) { s.check_work(name); }
 
 }  // namespace whence::cuda::dnn
 

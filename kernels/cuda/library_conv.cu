@@ -12,12 +12,12 @@
 // computed in vain runs where nothing would. For the same reason it gets aligned memory always.
 // That an image has the same bits in every place of a call is what is expected of tiled products
 // that do not split their sums, and no documentation promises it: the tests that explain a batch in
-// chunks of several sizes assert it on a GPU. No GPU has run this yet.
+// chunks of several sizes assert it on a GPU.
 //
 // Only the implicit products are used. They multiply every factor with its weight and add, so zeros
 // stay zeros and NaNs stay where they are; Winograd and Fourier transforms do not, and are less
-// accurate. f32 asks for multiply-adds of f32 (the library's default would round to tf32), tf32 for
-// tensor cores. bf16 stays with the own kernels, in f32: the library's convolutions of bf16 give
+// accurate. f32 asks for multiply-adds of f32, tf32 for the library's default, which is tf32 where
+// tensors are f32. bf16 stays with the own kernels, in f32: the library's convolutions of bf16 give
 // bf16. Depthwise convolutions do too: they are bound by memory, and depthwise_kernel reads and
 // writes every element once.
 //
@@ -38,6 +38,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -136,16 +137,18 @@ void expect(cudnnStatus_t status, gpu::Stream& s, const char* what, const Ask* a
                     std::string(what) + ": " + dnn::cudnnGetErrorString(status) +
                         (ask ? " for " + text(*ask) : ""));
 }
-#define WHENCE_EXPECT(function, ...) expect(dnn::function(__VA_ARGS__), s, #function, &ask)
 
 struct Plan {
   Owned<cudnnTensorDescriptor_t> x, y;
   Owned<cudnnFilterDescriptor_t> w;
   Owned<cudnnConvolutionDescriptor_t> convolution;
-  cudnnConvolutionFwdAlgo_t algo{};
+  size_t algorithm = 0;  // of `algorithms`; beyond the last: the library cannot
   size_t workspace_bytes = 0;
-  bool usable = false, proven = false;
+  bool proven = false;
 };
+constexpr cudnnConvolutionFwdAlgo_t algorithms[] = {
+    CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM};
+bool usable(const Plan& p) { return p.algorithm < std::size(algorithms); }
 
 // Of a stream.
 struct Library {
@@ -154,46 +157,59 @@ struct Library {
   std::map<Ask, Plan> plans;
 };
 
-void describe(gpu::Stream& s, const Ask& ask, Plan& p) {
+// The first status that is no success, or success.
+cudnnStatus_t describe(const Ask& ask, Plan& p) {
   cudnnTensorDescriptor_t x{}, y{};
   cudnnFilterDescriptor_t w{};
   cudnnConvolutionDescriptor_t z{};
-  WHENCE_EXPECT(cudnnCreateTensorDescriptor, &x);
+  cudnnStatus_t status = CUDNN_STATUS_SUCCESS;
+  const auto good = [&](cudnnStatus_t next) {
+    status = next;
+    return next == CUDNN_STATUS_SUCCESS;
+  };
+  if (!good(dnn::cudnnCreateTensorDescriptor(&x))) return status;
   p.x.reset(x);
-  WHENCE_EXPECT(cudnnCreateTensorDescriptor, &y);
+  if (!good(dnn::cudnnCreateTensorDescriptor(&y))) return status;
   p.y.reset(y);
-  WHENCE_EXPECT(cudnnCreateFilterDescriptor, &w);
+  if (!good(dnn::cudnnCreateFilterDescriptor(&w))) return status;
   p.w.reset(w);
-  WHENCE_EXPECT(cudnnCreateConvolutionDescriptor, &z);
+  if (!good(dnn::cudnnCreateConvolutionDescriptor(&z))) return status;
   p.convolution.reset(z);
-  WHENCE_EXPECT(cudnnSetTensor4dDescriptor, x, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, int(ask.images),
-                int(ask.channels), int(ask.height), int(ask.width));
-  WHENCE_EXPECT(cudnnSetTensor4dDescriptor, y, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, int(ask.images),
-                int(ask.outputs), int(ask.rows), int(ask.cols));
-  WHENCE_EXPECT(cudnnSetFilter4dDescriptor, w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC,
-                int(ask.outputs), int(ask.channels / ask.groups), int(ask.taps_down),
-                int(ask.taps_across));
-  WHENCE_EXPECT(cudnnSetConvolution2dDescriptor, z, int(ask.pad_down), int(ask.pad_across),
-                int(ask.stride_down), int(ask.stride_across), int(ask.hop_down),
-                int(ask.hop_across), CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
-  WHENCE_EXPECT(cudnnSetConvolutionGroupCount, z, int(ask.groups));
-  WHENCE_EXPECT(cudnnSetConvolutionMathType, z, ask.tf32 ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH);
+  good(dnn::cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, int(ask.images),
+                                       int(ask.channels), int(ask.height), int(ask.width))) &&
+      good(dnn::cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, int(ask.images),
+                                           int(ask.outputs), int(ask.rows), int(ask.cols))) &&
+      good(dnn::cudnnSetFilter4dDescriptor(w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, int(ask.outputs),
+                                           int(ask.channels / ask.groups), int(ask.taps_down),
+                                           int(ask.taps_across))) &&
+      good(dnn::cudnnSetConvolution2dDescriptor(
+          z, int(ask.pad_down), int(ask.pad_across), int(ask.stride_down), int(ask.stride_across),
+          int(ask.hop_down), int(ask.hop_across), CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT)) &&
+      good(dnn::cudnnSetConvolutionGroupCount(z, int(ask.groups))) &&
+      good(dnn::cudnnSetConvolutionMathType(z, ask.tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH));
+  return status;
+}
+
+// Goes on to the first algorithm from p.algorithm on that the library takes on.
+void choose(gpu::Stream& s, const Library& library, const Ask& ask, Plan& p) {
+  for (; usable(p); ++p.algorithm) {
+    const cudnnStatus_t status = dnn::cudnnGetConvolutionForwardWorkspaceSize(
+        library.handle.get(), p.x.get(), p.w.get(), p.convolution.get(), p.y.get(),
+        algorithms[p.algorithm], &p.workspace_bytes);
+    if (cannot(status)) continue;
+    expect(status, s, "cudnnGetConvolutionForwardWorkspaceSize", &ask);
+    return;
+  }
 }
 
 Plan make_plan(gpu::Stream& s, const Library& library, const Ask& ask) {
   Plan p;
-  describe(s, ask, p);
-  for (const auto algo : {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
-                          CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM}) {
-    p.algo = algo;
-    const cudnnStatus_t status = dnn::cudnnGetConvolutionForwardWorkspaceSize(
-        library.handle.get(), p.x.get(), p.w.get(), p.convolution.get(), p.y.get(), algo,
-        &p.workspace_bytes);
-    if (cannot(status)) continue;
-    expect(status, s, "cudnnGetConvolutionForwardWorkspaceSize", &ask);
-    p.usable = true;
-    break;
-  }
+  const cudnnStatus_t described = describe(ask, p);
+  if (cannot(described))
+    p.algorithm = std::size(algorithms);
+  else
+    expect(described, s, "describing a convolution to cuDNN", &ask);
+  choose(s, library, ask, p);
   return p;
 }
 
@@ -262,6 +278,50 @@ bool fits(const Gather& g, const Ask& a) {
 bool aligned(const real* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 size_t room_for(size_t bytes) { return gpu::pieces<size_t>(bytes, 256) * 256; }
 
+// A call of library_conv.
+struct Work {
+  const Gather& g;
+  const Along &down, &across;
+  const real *source, *packed;
+  const Epilogue& epilogue;
+  real* result;
+};
+
+// False, and nothing done, where an algorithm that has not been run yet turns out to be none.
+bool compute(gpu::Stream& s, const Library& library, Plan& plan, const Ask& ask, const Work& w) {
+  const int64_t image = ask.image(), room = ask.images * image;
+  const int64_t result_image = w.g.result_height * w.g.result_width * ask.outputs;
+  const bool always_staged = !aligned(w.source) || (room % 4 != 0 && w.g.batch > ask.images);
+  const bool staged = always_staged || w.g.batch % ask.images != 0;
+  const size_t sums_bytes = room_for(size_t(ask.images * ask.sums()) * sizeof(real));
+  const size_t workspace_bytes = room_for(plan.workspace_bytes);
+  auto* memory = static_cast<char*>(
+      s.scratch(sums_bytes + workspace_bytes + (staged ? size_t(room) * sizeof(real) : 0)));
+  auto* sums = reinterpret_cast<real*>(memory);
+  auto* stage = reinterpret_cast<real*>(memory + sums_bytes + workspace_bytes);
+  const float one = 1, zero = 0;
+  for (int64_t first = 0; first < w.g.batch; first += ask.images) {
+    Gather part = w.g;
+    part.batch = std::min(ask.images, w.g.batch - first);
+    const real* x = w.source + first * image;
+    if (always_staged || part.batch < ask.images) {
+      stage_images(s, x, part.batch * image, room, stage);
+      x = stage;
+    }
+    const cudnnStatus_t status = dnn::cudnnConvolutionForward(
+        library.handle.get(), &one, plan.x.get(), x, plan.w.get(), w.packed, plan.convolution.get(),
+        algorithms[plan.algorithm], memory + sums_bytes, plan.workspace_bytes, &zero, plan.y.get(),
+        sums);
+    if (!plan.proven && cannot(status)) return false;
+    expect(status, s, "cudnnConvolutionForward", &ask);
+    plan.proven = true;
+    Epilogue finish = w.epilogue;
+    if (finish.residual) finish.residual += first * result_image;
+    finish_images(s, part, sums, w.down, w.across, finish, w.result + first * result_image);
+  }
+  return true;
+}
+
 #endif
 
 }  // namespace
@@ -289,41 +349,10 @@ bool library_conv(gpu::Stream& s, const Gather& g, const real* source, const rea
   if (found == library->plans.end())
     found = library->plans.emplace(ask, make_plan(s, *library, ask)).first;
   Plan& plan = found->second;
-  if (!plan.usable) return false;
-
-  const int64_t image = ask.image(), room = ask.images * image;
-  const int64_t result_image = g.result_height * g.result_width * ask.outputs;
-  const bool always_staged = !aligned(source) || (room % 4 != 0 && g.batch > ask.images);
-  const bool staged = always_staged || g.batch % ask.images != 0;
-  const size_t sums_bytes = room_for(size_t(ask.images * ask.sums()) * sizeof(real));
-  const size_t workspace_bytes = room_for(plan.workspace_bytes);
-  auto* memory = static_cast<char*>(
-      s.scratch(sums_bytes + workspace_bytes + (staged ? size_t(room) * sizeof(real) : 0)));
-  auto* sums = reinterpret_cast<real*>(memory);
-  auto* stage = reinterpret_cast<real*>(memory + sums_bytes + workspace_bytes);
-  const float one = 1, zero = 0;
-  for (int64_t first = 0; first < g.batch; first += ask.images) {
-    Gather part = g;
-    part.batch = std::min(ask.images, g.batch - first);
-    const real* x = source + first * image;
-    if (always_staged || part.batch < ask.images) {
-      stage_images(s, x, part.batch * image, room, stage);
-      x = stage;
-    }
-    const cudnnStatus_t status = dnn::cudnnConvolutionForward(
-        library->handle.get(), &one, plan.x.get(), x, plan.w.get(), packed, plan.convolution.get(),
-        plan.algo, memory + sums_bytes, plan.workspace_bytes, &zero, plan.y.get(), sums);
-    if (!plan.proven && cannot(status)) {
-      plan.usable = false;
-      return false;
-    }
-    expect(status, s, "cudnnConvolutionForward", &ask);
-    plan.proven = true;
-    Epilogue finish = epilogue;
-    if (finish.residual) finish.residual += first * result_image;
-    finish_images(s, part, sums, down, across, finish, result + first * result_image);
-  }
-  return true;
+  for (; usable(plan); ++plan.algorithm, choose(s, *library, ask, plan))
+    if (compute(s, *library, plan, ask, {g, down, across, source, packed, epilogue, result}))
+      return true;
+  return false;
 }
 #else
 bool library_conv(gpu::Stream&, const Gather&, const real*, const real*, const Epilogue&, real*) {

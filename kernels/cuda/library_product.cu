@@ -20,7 +20,7 @@
 //     the library then refuses after all is an error and not computed in another way.
 // That one algorithm gives an element the same bits wherever it lies is what is expected of a tiled
 // product without splits; no documentation promises it. The tests that explain a batch in chunks of
-// several sizes assert it on a GPU. No GPU has run this yet.
+// several sizes assert it on a GPU.
 #include "kernels/cuda/library_product.cuh"
 
 #ifndef WHENCE_F64
@@ -97,7 +97,8 @@ using namespace gpu::lt;  // its types and values
 namespace lt = gpu::lt;   // its functions
 
 constexpr int64_t nominal_rows = 4096, max_rows = 16384;
-constexpr int64_t tried_rows[] = {1, 100, nominal_rows, max_rows};
+constexpr int64_t tried_rows[] = {
+    1, 2, 3, 7, 8, 17, 64, 100, 129, 1000, nominal_rows, max_rows - 1, max_rows};
 constexpr uint32_t best_alignment = 16;
 constexpr int max_offers = 32;
 constexpr size_t no_workspace = 0;

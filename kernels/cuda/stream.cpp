@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <utility>
 #include <vector>
 
 #include "kernels/device_error.h"
@@ -105,9 +106,22 @@ Stream::Stream(int device) : state_(std::make_unique<State>()) {
   check(cudaStreamCreateWithFlags(&state_->stream, cudaStreamNonBlocking), device,
         "making a stream");
 }
-Stream::~Stream() = default;
+Stream::~Stream() {
+  if (!state_) return;
+  if (is_lost(state_->device)) {
+    retained.abandon();
+  } else {
+    cudaSetDevice(state_->device);
+    retained.clear();
+  }
+}
 Stream::Stream(Stream&&) noexcept = default;
-Stream& Stream::operator=(Stream&&) noexcept = default;
+Stream& Stream::operator=(Stream&& other) noexcept {
+  std::swap(precision, other.precision);
+  std::swap(state_, other.state_);
+  std::swap(retained, other.retained);
+  return *this;
+}
 
 void* Stream::native() const { return state_->stream; }
 
@@ -183,6 +197,18 @@ void Stream::prepare_launch(const void* kernel, size_t shared_bytes, const char*
       state_->device, name);
 }
 
+void Stream::check_work(const char* name) {
+  check_launch(name);
+  cudaStreamCaptureStatus recording = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(state_->stream, &recording), state_->device, name);
+  if (recording != cudaStreamCaptureStatusNone) return;
+  const cudaError_t error = cudaStreamQuery(state_->stream);
+  if (error == cudaErrorNotReady)
+    cudaGetLastError();
+  else
+    check(error, state_->device, name);
+}
+
 void Stream::check_launch(const char* name) { check(cudaGetLastError(), state_->device, name); }
 
 Graph::~Graph() {
@@ -193,7 +219,11 @@ Graph::~Graph() {
 void Graph::run(Stream& s, const std::function<void()>& work) {
   const auto stream = static_cast<cudaStream_t>(s.native());
   device_ = s.state_->device;
-  if (runs_++ == 0) return work();
+  if (runs_ == 0) {
+    work();
+    runs_ = 1;  // not if it threw: what a first run makes may not be made while recording
+    return;
+  }
   expect_alive(device_);
   choose(device_);
   if (!executable_) {

@@ -46,6 +46,8 @@ class Stream {
   // Around every launch: room for more than 48 KB of shared memory, and what the launch reports.
   void prepare_launch(const void* kernel, size_t shared_bytes, const char* name);
   void check_launch(const char* name);
+  // Throws what has gone wrong in the queued work so far, without waiting for it.
+  void check_work(const char* name);
 
  private:
   friend class Graph;
@@ -53,7 +55,7 @@ class Stream {
   std::unique_ptr<State> state_;
 
  public:
-  Retained retained;  // last, so that it goes before the stream does
+  Retained retained;  // goes before the stream does
 };
 
 // Work on a stream that is the same every time: queued once by itself (which grows scratch memory

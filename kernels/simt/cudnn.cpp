@@ -114,8 +114,8 @@ cudnnStatus_t check(cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnFilter
     if (f != CUDNN_TENSOR_NHWC) return CUDNN_STATUS_NOT_SUPPORTED;
   if (p.x.type != CUDNN_DATA_FLOAT || z.type != CUDNN_DATA_FLOAT) return CUDNN_STATUS_NOT_SUPPORTED;
   if (z.mode != CUDNN_CROSS_CORRELATION) return CUDNN_STATUS_NOT_SUPPORTED;
-  // What they would do to f32 is the library's choice, and not what whence wants.
-  if (z.math != CUDNN_FMA_MATH && z.math != CUDNN_TENSOR_OP_MATH) return CUDNN_STATUS_NOT_SUPPORTED;
+  // What the others would do to f32 is the library's choice, and not what whence wants.
+  if (z.math != CUDNN_FMA_MATH && z.math != CUDNN_DEFAULT_MATH) return CUDNN_STATUS_NOT_SUPPORTED;
   const bool dilated = z.dilation_h != 1 || z.dilation_w != 1;
   if (algo == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM ||
       (algo == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM && !dilated))
@@ -153,7 +153,7 @@ struct Operands {
 };
 
 float factor(const Problem& p, float value) {
-  if (p.z.math != CUDNN_TENSOR_OP_MATH) return value;
+  if (p.z.math != CUDNN_DEFAULT_MATH) return value;
   const uint32_t bits = to_tf32(value);
   std::memcpy(&value, &bits, sizeof(value));
   return value;
@@ -242,6 +242,7 @@ cudnnStatus_t cudnnSetFilter4dDescriptor(cudnnFilterDescriptor_t d, cudnnDataTyp
 }
 
 cudnnStatus_t cudnnCreateConvolutionDescriptor(cudnnConvolutionDescriptor_t* d) {
+  if (const auto status = answers_now().describe) return status;
   return create(d);
 }
 cudnnStatus_t cudnnDestroyConvolutionDescriptor(cudnnConvolutionDescriptor_t d) {
@@ -300,6 +301,8 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* alpha,
   // Without a stream of its own a handle uses the default one, which nothing here waits for.
   if (!handle->stream) return CUDNN_STATUS_BAD_PARAM;
   if (const auto status = answers_now().forward) return status;
+  if (algo == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM)
+    if (const auto status = answers_now().precomputed) return status;
   const Operands o{static_cast<const float*>(x), static_cast<const float*>(w),
                    static_cast<float*>(y), *static_cast<const float*>(alpha),
                    *static_cast<const float*>(beta)};

@@ -82,7 +82,7 @@ cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(
     cudnnConvolutionDescriptor_t convolution, cudnnTensorDescriptor_t y,
     cudnnConvolutionFwdAlgo_t algo, size_t* bytes);
 // y = alpha convolution(x, w) + beta y, queued on the handle's stream. Sums are chains of fused
-// multiply-adds in f32; under CUDNN_TENSOR_OP_MATH of factors with the 11 bits of tf32.
+// multiply-adds in f32; under CUDNN_DEFAULT_MATH of factors with the 11 bits of tf32.
 cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* alpha,
                                       cudnnTensorDescriptor_t x_descriptor, const void* x,
                                       cudnnFilterDescriptor_t w_descriptor, const void* w,
@@ -100,8 +100,11 @@ inline void expect_alive(Stream&, const char*) {}
 // What the next calls of this process answer where they would have answered success.
 struct Answers {
   cudnnStatus_t create = CUDNN_STATUS_SUCCESS;     // cudnnCreate
+  cudnnStatus_t describe = CUDNN_STATUS_SUCCESS;   // cudnnCreateConvolutionDescriptor
   cudnnStatus_t workspace = CUDNN_STATUS_SUCCESS;  // cudnnGetConvolutionForwardWorkspaceSize
   cudnnStatus_t forward = CUDNN_STATUS_SUCCESS;    // cudnnConvolutionForward
+  // the same with CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM
+  cudnnStatus_t precomputed = CUDNN_STATUS_SUCCESS;
 };
 void answer(const Answers& answers);
 // Of what was created and not destroyed.

@@ -17,6 +17,10 @@ class ProductPass {
       : program_(p), graph_(*p.graph), precision_(precision), readers_(readers(p)), rewrite_(p) {}
 
   Program run() {
+    for (int n = 0; n < graph_.size(); ++n)
+      if (op_at<Linear>(n) || op_at<LinearGrad>(n))
+        if (const auto [whole, part] = part_of(graph_.node(n).in[1]); part != k::Part::all)
+          wholes_.insert(whole.node);
     for (int n = graph_.size() - 1; n >= 0; --n)
       if (is_only_a_part(n)) parts_.insert(n);
     for (int n = 0; n < graph_.size(); ++n)
@@ -60,7 +64,7 @@ class ProductPass {
     chain.end = product;
     for (;;) {
       const int next = only_reader(chain.end);
-      if (next < 0 || product_of_.contains(next)) return;
+      if (next < 0 || product_of_.contains(next) || wholes_.contains(chain.end)) return;
       if (op_at<UnaryOp>(next) && chain.activation < 0)
         chain.activation = next;
       else if (is_sum(next) && chain.sum < 0)
@@ -107,7 +111,7 @@ class ProductPass {
 
   // Is the node read by nobody but products that read a part of its weight, or on the way there?
   bool is_only_a_part(int n) const {
-    if (!op_at<UnaryOp>(n) && !op_at<AffineOp>(n)) return false;
+    if (wholes_.contains(n) || (!op_at<UnaryOp>(n) && !op_at<AffineOp>(n))) return false;
     const Value v{program_.graph.get(), n, 0};
     const auto it = readers_.find(v);
     return it != readers_.end() && std::ranges::all_of(it->second, [&](int reader) {
@@ -173,6 +177,7 @@ class ProductPass {
   Rewriter rewrite_;
   std::map<int, int> product_of_;                          // fused node -> its product
   std::map<int, Chain> chains_;                            // of each product
+  std::set<int> wholes_;                                   // of which products read a part
   std::set<int> parts_;                                    // is_only_a_part
   std::map<std::pair<Value, std::string>, Value> packed_;  // by weight and order
 };

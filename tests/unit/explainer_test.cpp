@@ -1,6 +1,8 @@
 // What holds for every method: independence of chunks, threads and neighbours; targets; memory;
 // errors.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -198,7 +200,8 @@ TEST(Explainer, refuses_what_it_cannot_explain) {
 }
 
 TEST(Explainer, reads_a_file_again_that_has_changed) {
-  const auto path = std::filesystem::temp_directory_path() / "whence-explainer-test.json";
+  const auto path = std::filesystem::temp_directory_path() /
+                    fmt::format("whence-explainer-test-{}.json", getpid());
   const auto write = [&](const char* rule) {
     std::ofstream(path) << R"({"rows": [{"kinds": "linear", "rule": ")" << rule
                         << R"("}, {"kinds": "attention", "rule": "Halves"},
@@ -211,7 +214,7 @@ TEST(Explainer, reads_a_file_again_that_has_changed) {
   Request request;
   request.method = "lrp";
   request.options["rules"] = path.string();
-  for (const char* rule : {"ZPlus", "Epsilon", "WSquare"}) {
+  for (const char* rule : {"ZPlus", "Epsilon", "PositiveWeights"}) {
     write(rule);
     expect_same_bits(kept.explain(x, request)[1][0].attribution,
                      Explainer(model).explain(x, request)[1][0].attribution);

@@ -308,6 +308,7 @@ TEST_F(LibraryConv, what_it_cannot_do_the_own_kernels_do) {
     const Reals want = c.run_without_library();
     for (const dnn::Answers& answers :
          {dnn::Answers{.create = dnn::CUDNN_STATUS_NOT_INITIALIZED},
+          dnn::Answers{.describe = dnn::CUDNN_STATUS_NOT_SUPPORTED},
           dnn::Answers{.workspace = dnn::CUDNN_STATUS_NOT_SUPPORTED},
           dnn::Answers{.workspace = dnn::CUDNN_STATUS_NOT_INITIALIZED},
           dnn::Answers{.forward = dnn::CUDNN_STATUS_NOT_SUPPORTED}}) {
@@ -319,8 +320,15 @@ TEST_F(LibraryConv, what_it_cannot_do_the_own_kernels_do) {
           << "decided once";
     }
   }
-  // Where it has worked once, it has to: results in other bits would follow.
   const Case c{{2, 5, 4, 4, 8, 1, 3, 3, 2, 1, 1}};
+  {
+    simt::Stream s;
+    dnn::answer({.precomputed = dnn::CUDNN_STATUS_NOT_SUPPORTED});
+    EXPECT_EQ(given([&] { expect_within(c.run(s), c.want(Precision::f32), "the other"); }), 1u)
+        << "by the other algorithm";
+    dnn::answer({});
+  }
+  // Where it has worked once, it has to: results in other bits would follow.
   simt::Stream s;
   EXPECT_EQ(given([&] { c.run(s); }), 1u);
   dnn::answer({.forward = dnn::CUDNN_STATUS_NOT_SUPPORTED});

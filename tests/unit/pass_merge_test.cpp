@@ -203,6 +203,29 @@ TEST(ProductPass, parts_of_a_weight_read_the_panels_of_the_weight) {
   }
 }
 
+TEST(ProductPass, a_weight_of_which_a_part_is_read_may_be_computed) {
+  Graph g;
+  const Value x = g.input("x", Type{{2, 5, 6}}), w = g.weight("w", {6, 6}),
+              a = g.weight("a", {6, 6});
+  const Value wholes[] = {scale(w, 2),        relu(w),  scale(w, 3), linear(a, w),
+                          relu(linear(a, w)), add(w, a)};
+  for (const Value whole : wholes)
+    for (const Value part : {relu(whole), scale(relu(scale(whole, -1)), -1)}) {
+      const Value y = linear(x, part);
+      Plan fused({y}), apart({y, whole, part});
+      const Tensor want = results(apart, g, {part})[0], got = results(fused, g, {y})[0];
+      Graph alone;
+      const Value z = linear(alone.input("x", Type{{2, 5, 6}}), alone.weight("w", {6, 6}));
+      Weights given;
+      given.tensors["w"] = want;
+      Plan plan({z});
+      plan.bind(given);
+      plan.set(alone.at("x"), random_tensor({2, 5, 6}, 40));  // as set_inputs has it
+      plan.forward();
+      expect_same_bits(got, plan.get(z));
+    }
+}
+
 // --- memory --------------------------------------------------------------------------------------
 
 TEST(Memory, an_operand_that_is_part_of_the_memory_taken_over_is_seen) {
