@@ -316,8 +316,9 @@ TEST(Audit, has_the_gap_that_results_have) {
   compare(request("partial-lrp", "chefer-classic", targets), "blocks.2.mid");
   compare(request("full-lrp", "", targets), "");
   compare(request("lrp", "", targets), "");
-  EXPECT_GT(std::abs(*explainer.explain(all, request("partial-lrp", "attn-lrp", targets))[1][0].gap),
-            1e-3)
+  EXPECT_GT(
+      std::abs(*explainer.explain(all, request("partial-lrp", "attn-lrp", targets))[1][0].gap),
+      1e-3)
       << "biases absorb";
 }
 
