@@ -62,20 +62,14 @@ struct Strided {
 
 // Summed element -> the way from a pixel's first tap to it. A kernel has fewer than 2^32 elements.
 struct ToTap {
-  uint32_t from, across;
-  int64_t down_hop, across_hop, width, channels;
-  __device__ explicit ToTap(const Gather& g)
-      : from(uint32_t(g.from)),
-        across(uint32_t(g.across.taps)),
-        down_hop(g.down.hop),
-        across_hop(g.across.hop),
-        width(g.source_width),
-        channels(g.groups * g.from) {}
+  const Gather& g;  // the kernel's argument: its numbers need no registers
   __device__ Place operator()(int64_t sum) const {
+    const auto from = uint32_t(g.from), across = uint32_t(g.across.taps);
     const uint32_t tap = uint32_t(sum) / from, channel = uint32_t(sum) - tap * from;
     const uint32_t i = tap / across, j = tap - i * across;
-    const int64_t y = i * down_hop, x = j * across_hop;
-    return {(y * width + x) * channels + channel, int32_t(y), int32_t(x)};
+    const int32_t y = int32_t(i) * int32_t(g.down.hop), x = int32_t(j) * int32_t(g.across.hop);
+    const int64_t pixel = int64_t(y) * int32_t(g.source_width) + x;
+    return {pixel * (g.groups * g.from) + channel, y, x};
   }
 };
 
@@ -136,7 +130,7 @@ __global__ void __launch_bounds__(T::threads, T::resident)
   }
   __syncthreads();
   const Source image{source, uint32_t(g.source_height), uint32_t(g.source_width)};
-  tile_product<T>(Gathered<true, ToTap>{image, first_taps, ToTap(g)},
+  tile_product<T>(Gathered<true, ToTap>{image, first_taps, ToTap{g}},
                   Operand<true, Adjacent>{packed + c.group * g.to * sums, cols, {}}, sums,
                   int(std::min<int64_t>(T::side, rows - c.row)),
                   int(std::min<int64_t>(T::side, g.to - c.col)),
@@ -162,7 +156,7 @@ __global__ void __launch_bounds__(T::threads, T::resident)
   const Corner c = corner(g.to, sums, T::side);
   for (auto t = int(threadIdx.x); t < T::side; t += T::threads) {
     outputs[t] = c.group * g.to + std::min(c.row + t, g.to - 1);
-    taps[t] = ToTap(g)(std::min(c.col + t, sums - 1)) + Place{c.group * g.from, 0, 0};
+    taps[t] = ToTap{g}(std::min(c.col + t, sums - 1)) + Place{c.group * g.from, 0, 0};
   }
   __syncthreads();
   const Source image{x, uint32_t(g.source_height), uint32_t(g.source_width)};

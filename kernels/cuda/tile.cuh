@@ -36,6 +36,8 @@ struct Tile {
   // 8 KB for each operand and stage: small tiles, which wait for memory and not for multiply-adds,
   // get long steps. The wide one needs its registers for sums.
   static constexpr int step = side > 64 ? 8 : 8192 / int(sizeof(real)) / side;
+  // Summed elements that are multiplied at a time.
+  static constexpr int unrolled = side > 64 ? 2 : 4;
   // Lines are padded by 4 elements, see Walk.
   static constexpr int padded = side + 4;
   // Of an operand's stage, by thread: in 8 summed elements, and in all.
@@ -141,7 +143,7 @@ __device__ void put(const real (&part)[T::elements], const Walk& w, typename T::
 template <class T>
 __device__ void multiply(const typename T::Stage& a, const typename T::Stage& b, int row, int col,
                          int count, real (&acc)[T::row_each][T::col_each]) {
-  WHENCE_UNROLL(4)
+  WHENCE_UNROLL(T::unrolled)
   for (int x = 0; x < count; ++x) {
     real left[T::row_each], right[T::col_each];
     for (int i = 0; i < T::row_each; ++i) left[i] = a[x][T::row(row, i)];
