@@ -16,9 +16,11 @@ std::string name_of(const k::ConvSize& z) {
          text(z.height) + "x" + text(z.width) + "x" + text(z.channels) + "-" + text(z.outputs);
 }
 
-// Of one image. Smoke: an eighth of the height and width, a sixteenth of the channels, and no
+}  // namespace
+
+// Smoke: an eighth of the height and width, a sixteenth of the channels, and no
 // shapes beyond the first two stages.
-std::vector<k::ConvSize> shapes(bool smoke) {
+std::vector<k::ConvSize> convolution_shapes(bool smoke) {
   const ResNetConfig net;
   const int64_t less = smoke ? 16 : 1;
   std::vector<k::ConvSize> out;
@@ -49,6 +51,8 @@ std::vector<k::ConvSize> shapes(bool smoke) {
   return out;
 }
 
+namespace {
+
 Operand weights(Operands& o, const k::ConvSize& z, bool backward) {
   return o.packed(
       z.outputs * z.channels * z.taps(), k::conv_packed_count(z), sizeof(real),
@@ -73,6 +77,11 @@ void convolutions(std::vector<Case>& out, k::ConvSize z, int64_t batch) {
   out.push_back(case_of("conv_bwd/" + at, flops, Ways::precisions_and_libraries, [=](Operands& o) {
     const Operand dy = o.normal(y_count), w = weights(o, z, true), dx = o.room(x_count);
     return [=](auto& s, int64_t t) { k::conv_bwd(s, dy(t), w(t), z, {}, dx(t)); };
+  }));
+  out.push_back(case_of("conv_bwd_weight/" + at, flops, Ways::one, [=](Operands& o) {
+    const Operand x = o.normal(x_count, x_read), dy = o.normal(y_count),
+                  dw = o.room(z.outputs * z.channels * z.taps());
+    return [=](auto& s, int64_t t) { k::conv_bwd_weight(s, x(t), dy(t), z, dw(t)); };
   }));
 }
 
@@ -121,6 +130,15 @@ void pools(std::vector<Case>& out, int64_t batch, bool smoke) {
        [](auto& s, Z z, real* x, real*, real* y) { k::max_pool(s, x, z, y); });
   pool("max_pool_bwd", stem, true, true,
        [](auto& s, Z z, real* x, real* d, real* y) { k::max_pool_bwd(s, x, d, z, y); });
+  out.push_back(case_of("max_pool_rescale/batch:" + std::to_string(batch), 0, Ways::one,
+                        [=, sizes = count(stem)](Operands& o) {
+                          const auto [from, to] = sizes;
+                          const Operand x = o.normal(from), x0 = o.normal(from / stem.batch),
+                                        d = o.normal(to), y = o.room(from);
+                          return [=](auto& s, int64_t t) {
+                            k::max_pool_rescale(s, real(1e-10), x(t), x0(t), 1, d(t), stem, y(t));
+                          };
+                        }));
   pool("average_pool", whole, true, false,
        [](auto& s, Z z, real* x, real*, real* y) { k::average_pool(s, x, z, false, y); });
   pool("average_pool_bwd", whole, false, true,
@@ -132,7 +150,7 @@ void pools(std::vector<Case>& out, int64_t batch, bool smoke) {
 std::vector<Case> convolution_cases(const Setup& setup) {
   std::vector<Case> out;
   for (const int64_t batch : setup.batches) {
-    for (const k::ConvSize& z : shapes(setup.smoke)) convolutions(out, z, batch);
+    for (const k::ConvSize& z : convolution_shapes(setup.smoke)) convolutions(out, z, batch);
     if (setup.smoke) {
       batch_norms(out, batch, 3, 8);
     } else {

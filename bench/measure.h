@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/conv.h"
 #include "runtime/stream.h"
 
 namespace whence::bench {
@@ -97,7 +98,9 @@ void add(const Case& c, const Setup& setup);
 // The cases: of ViT-B/16, of ResNet-50.
 std::vector<Case> transformer_cases(const Setup& setup);
 std::vector<Case> convolution_cases(const Setup& setup);
-// Products beside oneDNN on the CPU, in product_bench.cpp.
+// The convolutions of ResNet-50 for one image, each shape once.
+std::vector<k::ConvSize> convolution_shapes(bool smoke);
+// Products and convolutions beside oneDNN on the CPU, in product_bench.cpp.
 void add_products();
 
 // Uniform in [-1, 1].

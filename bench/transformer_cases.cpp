@@ -174,11 +174,20 @@ void softmaxes(Cases& out, const Sizes& z) {
   out.push_back(
       flat("softmax_bwd" + z.at(), 2, lines * cols,
            [=](auto& s, real* x, real* d, real* y) { k::softmax_bwd(s, x, d, lines, cols, y); }));
+  out.push_back(
+      flat("log_softmax" + z.at(), 1, lines * cols,
+           [=](auto& s, real* x, real*, real* y) { k::log_softmax(s, x, lines, cols, y); }));
 }
 
 void elementwise(Cases& out, const Sizes& z) {
   const int64_t n = z.rows() * z.hidden;
   const k::Broadcast dense{{1, 1, 1, 1, n}, {0, 0, 0, 0, 1}, {0, 0, 0, 0, 1}};
+  out.push_back(case_of("rescale" + z.at(), 0, Ways::one, [=](Operands& o) {
+    const Operand x = o.normal(n), x0 = o.normal(n / z.batch), dy = o.normal(n), dx = o.room(n);
+    return [=](auto& s, int64_t t) {
+      k::rescale(s, k::Unary::gelu, real(1e-10), x(t), x0(t), n / z.batch, dy(t), n, dx(t));
+    };
+  }));
   const std::pair<const char*, k::Unary> functions[] = {{"gelu", k::Unary::gelu},
                                                         {"gelu_tanh", k::Unary::gelu_tanh},
                                                         {"gelu_quick", k::Unary::gelu_quick}};

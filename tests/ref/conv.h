@@ -1,9 +1,21 @@
 // Convolutions and pooling of channels-last images as plain loops in double.
 #pragma once
 
+#include <string>
+
+#include "kernels/conv.h"
 #include "tests/ref/tensor_ops.h"
 
 namespace whence::ref {
+
+// Every number of a size, for messages.
+inline std::string name_of(const k::ConvSize& z) {
+  std::string text;
+  for (int64_t n : {z.batch, z.height, z.width, z.channels, z.outputs, z.groups, z.kernel_height,
+                    z.kernel_width, z.stride, z.pad, z.dilation})
+    text += " " + std::to_string(n);
+  return text;
+}
 
 struct ConvWindow {
   int64_t stride = 1, pad = 0, dilation = 1;

@@ -2,6 +2,7 @@
 // that depend on nothing but the operands.
 #include "kernels/conv.h"
 #include "tests/ref/backends.h"
+#include "tests/ref/conv.h"
 #include "tests/ref/linear.h"
 #include "tests/ref/rows.h"
 
@@ -11,14 +12,6 @@ namespace {
 using namespace ref;
 using k::ConvSize;
 using k::Unary;
-
-std::string name_of(const ConvSize& z) {
-  std::string text;
-  for (int64_t n : {z.batch, z.height, z.width, z.channels, z.outputs, z.groups, z.kernel_height,
-                    z.kernel_width, z.stride, z.pad, z.dilation})
-    text += " " + std::to_string(n);
-  return text;
-}
 
 // Calls f(offset in x, offset in y, offset in the weight) for every product of a convolution.
 template <class F>

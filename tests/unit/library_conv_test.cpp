@@ -34,14 +34,6 @@ struct LibraryConv : testing::Test {
   size_t before_ = dnn::live_objects();
 };
 
-std::string name_of(const ConvSize& z) {
-  std::string text;
-  for (int64_t n : {z.batch, z.height, z.width, z.channels, z.outputs, z.groups, z.kernel_height,
-                    z.kernel_width, z.stride, z.pad, z.dilation})
-    text += " " + std::to_string(n);
-  return text;
-}
-
 // A convolution and its data. Elements of a batch are the same in a larger one.
 struct Case {
   ConvSize z;
