@@ -10,7 +10,6 @@
 #include <string>
 
 #include "kernels/cuda/shared_library.h"
-#include "kernels/cuda/stream.h"
 
 namespace whence::cuda::lt {
 
@@ -34,45 +33,9 @@ namespace whence::cuda::lt {
   each(cublasLtMatmulAlgoCheck);              \
   each(cublasLtMatmul)
 
-struct Functions {
-#define WHENCE_POINTER(name) decltype(&::name) name = nullptr
-  WHENCE_CUBLASLT_FUNCTIONS(WHENCE_POINTER);
-#undef WHENCE_POINTER
-  bool complete = true;
-
-  // The major version that the header belongs to: others may have other structures.
-  Functions() {
-    const SharedLibrary library("libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR));
-#define WHENCE_GET(name) complete = library.get(name, #name) && complete
-    WHENCE_CUBLASLT_FUNCTIONS(WHENCE_GET);
-#undef WHENCE_GET
-  }
-};
-inline const Functions& functions() {
-  static const Functions all;
-  return all;
-}
-
-#define WHENCE_FORWARD(name)               \
-  template <class... A>                    \
-  auto name(A... arguments) {              \
-    return functions().name(arguments...); \
-  }                                        \
-  static_assert(true)
-WHENCE_CUBLASLT_FUNCTIONS(WHENCE_FORWARD);
-#undef WHENCE_FORWARD
+// The major version that the header belongs to: others may have other structures.
+WHENCE_LIBRARY(WHENCE_CUBLASLT_FUNCTIONS, "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR));
 #undef WHENCE_CUBLASLT_FUNCTIONS
-
-// Whether the library was found and has all of it.
-inline bool available() { return functions().complete; }
-
-// The stream for calls of the library, whose device becomes the current one.
-inline cudaStream_t native(Stream& s, const char* name) {
-  s.prepare_launch(nullptr, 0, name);
-  return static_cast<cudaStream_t>(s.native());
-}
-// Throws what the device has to say about a call that failed.
-inline void expect_alive(Stream& s, const char* name) { s.check_work(name); }
 
 }  // namespace whence::cuda::lt
 

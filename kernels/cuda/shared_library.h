@@ -3,19 +3,21 @@
 // is missing, the kernels of this folder do its work.
 #pragma once
 
+#include <cuda_runtime.h>
 #include <dlfcn.h>
 
 #include <string>
+
+#include "kernels/cuda/stream.h"
 
 namespace whence::cuda {
 
 class SharedLibrary {
  public:
-  // Looks where the loader looks, then in the folder of the toolkit that whence was built with.
-  explicit SharedLibrary(const std::string& name) : handle_(dlopen(name.c_str(), RTLD_NOW)) {
-#ifdef WHENCE_CUDA_LIBRARY_DIR
-    if (!handle_) handle_ = dlopen((WHENCE_CUDA_LIBRARY_DIR "/" + name).c_str(), RTLD_NOW);
-#endif
+  // `part`: a library that must be there too.
+  explicit SharedLibrary(const std::string& name, const std::string& part = {})
+      : handle_(open(name)) {
+    if (!part.empty() && !open(part)) handle_ = nullptr;
   }
   SharedLibrary(const SharedLibrary&) = delete;
   SharedLibrary& operator=(const SharedLibrary&) = delete;
@@ -30,7 +32,53 @@ class SharedLibrary {
   }
 
  private:
+  // Looks where the loader looks, then in the folder of the toolkit that whence was built with.
+  static void* open(const std::string& name) {
+    void* handle = dlopen(name.c_str(), RTLD_NOW);
+#ifdef WHENCE_CUDA_LIBRARY_DIR
+    if (!handle) handle = dlopen((WHENCE_CUDA_LIBRARY_DIR "/" + name).c_str(), RTLD_NOW);
+#endif
+    return handle;
+  }
   void* handle_;
 };
+
+// The stream for calls of a library, whose device becomes the current one.
+inline cudaStream_t native(Stream& s, const char* name) {
+  s.prepare_launch(nullptr, 0, name);
+  return static_cast<cudaStream_t>(s.native());
+}
+// Throws what the device has to say about a call that failed.
+inline void expect_alive(Stream& s, const char* name) { s.check_work(name); }
+
+// In a namespace of the library's: the functions of its header that list(each) names, under their
+// own names and opened at first use with SharedLibrary(...); available(), whether all are there;
+// and the two above. To be called with the namespace: what the header declares without one is not
+// linked.
+#define WHENCE_LIBRARY_POINTER(name) decltype(&::name) name = nullptr
+#define WHENCE_LIBRARY_GET(name) complete = library.get(name, #name) && complete
+#define WHENCE_LIBRARY_FORWARD(name)       \
+  template <class... A>                    \
+  auto name(A... arguments) {              \
+    return functions().name(arguments...); \
+  }                                        \
+  static_assert(true)
+#define WHENCE_LIBRARY(list, ...)                          \
+  struct Functions {                                       \
+    list(WHENCE_LIBRARY_POINTER);                          \
+    bool complete = true;                                  \
+    Functions() {                                          \
+      const SharedLibrary library(__VA_ARGS__);            \
+      list(WHENCE_LIBRARY_GET);                            \
+    }                                                      \
+  };                                                       \
+  inline const Functions& functions() {                    \
+    static const Functions all;                            \
+    return all;                                            \
+  }                                                        \
+  list(WHENCE_LIBRARY_FORWARD);                            \
+  inline bool available() { return functions().complete; } \
+  using cuda::expect_alive;                                \
+  using cuda::native
 
 }  // namespace whence::cuda
