@@ -1,6 +1,5 @@
 // Products and convolutions read packed weights, and take over the activation and the residual sum
 // that follow them, in either order, when nobody else reads what is in between.
-#include <algorithm>
 #include <set>
 
 #include "runtime/ops/conv.h"
@@ -21,8 +20,6 @@ class ProductPass {
       if (op_at<Linear>(n) || op_at<LinearGrad>(n))
         if (const auto [whole, part] = part_of(graph_.node(n).in[1]); part != k::Part::all)
           wholes_.insert(whole.node);
-    for (int n = graph_.size() - 1; n >= 0; --n)
-      if (is_only_a_part(n)) parts_.insert(n);
     for (int n = 0; n < graph_.size(); ++n)
       if (const Node& node = graph_.node(n); is_product(node)) choose(n);
     for (int n = 0; n < graph_.size(); ++n) {
@@ -30,7 +27,7 @@ class ProductPass {
         if (chains_[n].end == n) emit_product(n);
       } else if (auto it = product_of_.find(n); it != product_of_.end()) {
         if (chains_[it->second].end == n) emit_product(it->second);
-      } else if (!parts_.contains(n)) {
+      } else {
         rewrite_.copy(n);
       }
     }
@@ -109,21 +106,6 @@ class ProductPass {
     return {w, k::Part::all};
   }
 
-  // Is the node read by nobody but products that read a part of its weight, or on the way there?
-  bool is_only_a_part(int n) const {
-    if (wholes_.contains(n) || (!op_at<UnaryOp>(n) && !op_at<AffineOp>(n))) return false;
-    const Value v{program_.graph.get(), n, 0};
-    const auto it = readers_.find(v);
-    return it != readers_.end() && std::ranges::all_of(it->second, [&](int reader) {
-             if (reader < 0) return false;
-             if (parts_.contains(reader)) return true;
-             const bool product = op_at<Linear>(reader) || op_at<LinearGrad>(reader);
-             return product && graph_.node(reader).in[1] == v &&
-                    std::ranges::count(graph_.node(reader).in, v) == 1 &&
-                    part_of(v).second != k::Part::all;
-           });
-  }
-
   // Gives a packed op what its chain does; `in` has its operands so far, and gets the residual.
   template <class T>
   void fuse(T& op, int product, Values& in) const {
@@ -178,7 +160,6 @@ class ProductPass {
   std::map<int, int> product_of_;                          // fused node -> its product
   std::map<int, Chain> chains_;                            // of each product
   std::set<int> wholes_;                                   // of which products read a part
-  std::set<int> parts_;                                    // is_only_a_part
   std::map<std::pair<Value, std::string>, Value> packed_;  // by weight and order
 };
 
@@ -186,7 +167,7 @@ class ProductPass {
 
 Program pack_products(Program program, Precision precision) {
   const Program folded = fold_norms(std::move(program));
-  return ProductPass(folded, precision).run();
+  return prune(ProductPass(folded, precision).run());
 }
 
 }  // namespace whence

@@ -58,6 +58,9 @@ class Rewriter {
   std::map<Value, Value> map_;
 };
 
+// Without what leads to no kept value. Inputs stay.
+Program prune(Program program);
+
 // For every value of the graph, the nodes that read it (kept values count as read once more).
 std::map<Value, std::vector<int>> readers(const Program& program);
 
