@@ -16,7 +16,7 @@
 // resnet50-integrated-gradients (50 steps).
 // gflop counts what the plans execute; `of peak` divides by the rate measured in this process:
 // fused multiply-adds on the CPU, cuBLAS's product in the same precision on a GPU.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // Products of packed weights and convolutions, beside oneDNN's where the build found it. Both run
 // in turn inside one loop, on the same operands, oneDNN with weights in the layout it chose and the
 // bias fused; its images are channels-last, as whence's are.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <memory>

@@ -1,5 +1,5 @@
 // `whence audit`: relevance in, out and lost at every node of a relevance pass.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // `whence demo`: the bundled scenes, and what every method that applies says of each bundled model.
 #include "cli/demo.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <memory>
@@ -38,14 +38,14 @@ std::vector<SceneFile> read_scenes(const fs::path& folder) {
   const Json document = read_json(index);
   const Json* list = document.is_object() ? JsonObject(document, name).find("scenes") : &document;
   if (!list || !list->is_array() || list->empty())
-    fail(ErrorKind::file, ErrorCode::format, "{}: 'scenes' is not a list of scenes", name);
+    fail(ErrorCode::format, "{}: 'scenes' is not a list of scenes", name);
   std::vector<SceneFile> scenes;
   for (const Json& entry : *list) {
     const JsonObject object(entry, name, "scenes[].");
     const auto file = object.text("file");
     const Json* classes = object.find("classes");
     if (!file || file->find('/') != file->npos || !classes || !classes->is_array())
-      fail(ErrorKind::file, ErrorCode::format, "{}: a scene lacks its 'file' or 'classes'", name);
+      fail(ErrorCode::format, "{}: a scene lacks its 'file' or 'classes'", name);
     SceneFile scene{folder / *file, {}};
     for (const Json& label : *classes)
       scene.classes.push_back(label.is_string() ? label.get<std::string>() : label.dump());

@@ -1,6 +1,6 @@
 #include "cli/explain_group.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "cli/failure.h"
 #include "cli/text.h"

@@ -1,7 +1,7 @@
 // How a command ends before its time: an exit code and one line for stderr.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <exception>
 #include <string>

@@ -31,16 +31,15 @@ Tensor read_array(const fs::path& path, const Shape& input) {
   const Tensor array = read_npy(path);
   const Shape& s = array.shape();
   if (array.type().dtype != Dtype::floating)
-    fail(ErrorKind::item, ErrorCode::dtype,
+    fail(ErrorCode::item,
          "{}: integers, token ids for a language model; this model takes floating-point images",
          path_text(path));
   const bool one = s == input;
   const bool many = s.rank() == input.rank() + 1 && s[0] > 0 &&
                     std::equal(input.begin(), input.end(), s.begin() + 1);
   if (!one && !many)
-    fail(ErrorKind::item, ErrorCode::shape,
-         "{}: shape {}, the model takes [{}, {}, {}] or [N, {}, {}, {}] as it is", path_text(path),
-         to_string(s), input[0], input[1], input[2], input[0], input[1], input[2]);
+    fail(ErrorCode::item, "{}: shape {}, the model takes [{}, {}, {}] or [N, {}, {}, {}] as it is",
+         path_text(path), to_string(s), input[0], input[1], input[2], input[0], input[1], input[2]);
   return many ? array : array.reshaped({1, input[0], input[1], input[2]});
 }
 
@@ -162,8 +161,8 @@ Input InputReader::from_array(const Item& item) {
     array_path_ = item.path;
   }
   if (array_.shape()[0] != item.samples)
-    fail(ErrorKind::file, ErrorCode::io, "{}: changed from {} to {} samples during the job",
-         path_text(item.path), item.samples, array_.shape()[0]);
+    fail(ErrorCode::io, "{}: changed from {} to {} samples during the job", path_text(item.path),
+         item.samples, array_.shape()[0]);
   Input input;
   input.values = array_.slice(item.sample, item.sample + 1).reshaped(model_.input).clone();
   check_finite(input.values, item.samples > 1 || array_.shape().rank() > 3
@@ -175,14 +174,14 @@ Input InputReader::from_array(const Item& item) {
 }
 
 Input InputReader::read(const Item& item) {
-  if (!item.error.empty()) throw Error(ErrorKind::item, ErrorCode::item, item.error);
+  if (!item.error.empty()) throw Error(ErrorCode::item, item.error);
   if (item.sample >= 0) return from_array(item);
   Input input;
   input.picture = read_image(item.path);
   input.values = model_.preprocess(input.picture);
   if (input.values.shape() != model_.input)
-    fail(ErrorKind::item, ErrorCode::shape, "{}: becomes {}, the model takes {}",
-         path_text(item.path), to_string(input.values.shape()), to_string(model_.input));
+    fail(ErrorCode::item, "{}: becomes {}, the model takes {}", path_text(item.path),
+         to_string(input.values.shape()), to_string(model_.input));
   input.region = model_.preprocess.region(input.picture);
   return input;
 }

@@ -1,5 +1,5 @@
 // `whence inspect`: what a model is made of, and what became of its checkpoint.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>

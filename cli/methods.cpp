@@ -1,5 +1,5 @@
 // `whence methods`: the catalogue of the library, as tables or JSON lines.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

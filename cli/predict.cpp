@@ -1,5 +1,5 @@
 // `whence predict`: the top classes of every input.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <optional>

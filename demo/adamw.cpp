@@ -34,7 +34,7 @@ double AdamW::step(std::span<const std::span<const real>> gradients) {
   }
   const double length = std::sqrt(square);
   if (!std::isfinite(length)) {
-    fail(ErrorKind::item, ErrorCode::nonfinite, "the gradient of step {} is not finite", done_);
+    fail(ErrorCode::nonfinite, "the gradient of step {} is not finite", done_);
   }
   const double shrink = options_.clip > 0 && length > options_.clip ? options_.clip / length : 1;
   const double rate = learning_rate(options_, done_);

@@ -1,6 +1,6 @@
 // whence-train-demo: makes a bundled model from nothing, measures how well it names and finds
 // things, or draws a contact sheet of the scenes that it learns from.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>

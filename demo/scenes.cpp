@@ -212,22 +212,19 @@ Image develop(Canvas& canvas, Stream& stream) {
 
 void check_options(const SceneOptions& options) {
   if (options.size < 16) {
-    fail(ErrorKind::usage, ErrorCode::usage, "a scene of {} pixels is too small: 16 or more",
-         options.size);
+    fail(ErrorCode::usage, "a scene of {} pixels is too small: 16 or more", options.size);
   }
   const bool drawn = options.classes.empty();
   const int least = drawn ? options.min_objects : int(options.classes.size());
   const int most = drawn ? options.max_objects : least;
   if (least < 1 || most > 3 || least > most) {
-    fail(ErrorKind::usage, ErrorCode::usage, "a scene holds 1 to 3 objects, not {} to {}", least,
-         most);
+    fail(ErrorCode::usage, "a scene holds 1 to 3 objects, not {} to {}", least, most);
   }
   for (const int label : options.classes) {
     if (label < 0 || label >= kind_count ||
         std::count(options.classes.begin(), options.classes.end(), label) != 1) {
-      fail(ErrorKind::usage, ErrorCode::usage,
-           "the classes of a scene are different numbers from 0 to {}; {} is not", kind_count - 1,
-           label);
+      fail(ErrorCode::usage, "the classes of a scene are different numbers from 0 to {}; {} is not",
+           kind_count - 1, label);
     }
   }
 }

@@ -1,6 +1,6 @@
 #include "demo/train_vit.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "demo/trainer.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "explain/method.h"
-#include "explain/rule_file.h"
+#include "explain/rules/file.h"
 #include "runtime/check.h"
 #include "runtime/text.h"
 #include "whence/rules.h"

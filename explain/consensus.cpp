@@ -55,7 +55,7 @@ Tensor renormalised(const Tensor& inputs, const Preprocess& from, const Preproce
 Tensor vote(const Tensor& e, Mode mode, const Shape& input) {
   const Shape& s = e.shape();
   if (s.rank() < 2 || s.rank() > 3)
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+    fail(ErrorCode::unsupported,
          "consensus: an attribution of shape {} is no map; mode=stack keeps it", to_string(s));
   const bool planes = s.rank() == 3;
   const int64_t channels = planes ? s[0] : 1, h = s[-2], w = s[-1];

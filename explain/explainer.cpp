@@ -29,8 +29,7 @@ std::unique_ptr<Method> make(const Job& job) {
   if (id == "lrp") return make_lrp(job);
   if (id == "consensus") return make_consensus(job);
   if (id == "predict") return make_predict(job);
-  fail(ErrorKind::internal, ErrorCode::internal,
-       "method {} is listed but not built; please report it", id);
+  fail(ErrorCode::internal, "method {} is listed but not built; please report it", id);
 }
 
 }  // namespace
@@ -47,7 +46,7 @@ void check_inputs(const Model& model, const Tensor& inputs) {
     if (!std::isfinite(values[i])) {
       ErrorFields fields;
       fields.item = std::to_string(int64_t(i) / n);
-      throw Error(ErrorKind::item, ErrorCode::nonfinite,
+      throw Error(ErrorCode::nonfinite,
                   fmt::format("item {}: input value {} is {}, inputs must be finite",
                               int64_t(i) / n, int64_t(i) % n, values[i]),
                   std::move(fields));
@@ -65,9 +64,8 @@ void check_targets(const Model& model, const std::vector<Target>& targets) {
 
 void check_applies(const MethodInfo& info, const Model& model, const Request& request) {
   if (!applies(info, model))
-    fail(ErrorKind::unsupported, ErrorCode::unsupported, "method {} needs a {}, '{}' is not one",
-         info.id, info.models == "transformers" ? "transformer" : "convolutional network",
-         model.name);
+    fail(ErrorCode::unsupported, "method {} needs a {}, '{}' is not one", info.id,
+         info.models == "transformers" ? "transformer" : "convolutional network", model.name);
   if (!request.layer.empty() && !info.takes_layer)
     fail_usage("method {} takes no layer, '{}' was given", info.id, printable(request.layer));
 }
@@ -106,7 +104,8 @@ static std::string state_of_file(const std::string& value) {
 static std::string key_of(const Request& request, int64_t items) {
   std::string key = fmt::format("{} {} {} {} {}", request.method, items, request.targets.size(),
                                 request.draws ? "draws" : "", request.layer);
-  for (const auto& model : request.models) key += fmt::format(" {}", fmt::ptr(model.get()));
+  for (const auto& model : request.models)
+    key += fmt::format(" {}", static_cast<const void*>(model.get()));
   for (const auto& [name, value] : request.options)
     key += fmt::format("\n{}={}{}", name, value, state_of_file(value));
   return key;

@@ -52,8 +52,8 @@ Layer layer_of(const Scored& s, std::string_view method, std::string_view name) 
                                  ? fmt::format("blocks.{}.norm1", s.model.blocks - 1)
                                  : "features.last";
   if (!s.graph.has(wanted))
-    fail(ErrorKind::name, ErrorCode::keys, "method {}: '{}' has no layer '{}'; {}", method,
-         s.model.name, printable(wanted), choices(s, wanted));
+    fail(ErrorCode::keys, "method {}: '{}' has no layer '{}'; {}", method, s.model.name,
+         printable(wanted), choices(s, wanted));
   const Value v = s.graph.at(wanted);
   if (auto layer = spatial(s, wanted, v)) return *layer;
   const std::string needed = s.model.blocks > 0

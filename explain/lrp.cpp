@@ -2,7 +2,7 @@
 // 10.1371/journal.pone.0130140), with a table of rules from the literature or the user's own.
 //   R = relevance of every input value when the explained class has the relevance `seed`
 #include "explain/method.h"
-#include "explain/rule_file.h"
+#include "explain/rules/file.h"
 #include "whence/rules.h"
 
 namespace whence {

@@ -12,7 +12,7 @@ namespace {
 [[noreturn]] void fail_item(int64_t item, const std::string& what) {
   ErrorFields fields;
   fields.item = std::to_string(item);
-  throw Error(ErrorKind::item, ErrorCode::nonfinite, what, std::move(fields));
+  throw Error(ErrorCode::nonfinite, what, std::move(fields));
 }
 
 // Names the first named value whose elements are not all finite, by running every one of them
@@ -48,8 +48,7 @@ std::span<const real> item_of(const Tensor& inputs, int64_t item) {
 }
 
 void Loops::advance(double fraction) const {
-  if (settings_.progress && !settings_.progress(fraction))
-    fail(ErrorKind::state, ErrorCode::cancelled, "cancelled");
+  if (settings_.progress && !settings_.progress(fraction)) fail(ErrorCode::cancelled, "cancelled");
 }
 
 double Loops::score(std::span<const real> logits, Chosen c) const {

@@ -26,7 +26,7 @@ Attention Scored::attention(int64_t block) const {
 
 std::vector<int64_t> Scored::readout_tokens(std::string_view method) const {
   if (!model.token_readout)
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+    fail(ErrorCode::unsupported,
          "{}: the head of '{}' reads the mean of the patches, {} needs a class token", method,
          model.name, method);
   if (graph.has("head_dist.weight")) return {0, 1};
@@ -127,7 +127,7 @@ Pass chunked_pass(const Model& model, const Explainer::Settings& settings, Score
     const size_t one =
         Pass(model, kind, together + beside, settings, wanted, image_of).plan().bytes();
     if (one > budget)
-      fail(ErrorKind::memory, ErrorCode::no_memory,
+      fail(ErrorCode::no_memory,
            "one item needs {} bytes of activations, the budget is {}: raise it with --mem", one,
            budget);
     most = std::min(int64_t(budget / std::max<size_t>(one, 1)), enough / together);

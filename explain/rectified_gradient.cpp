@@ -25,8 +25,8 @@ void expect_rectifiers(const Scored& s, std::string_view method) {
     const Op* op = s.graph.node(n).op.get();
     if (op && (op->kind() == "relu" || op->kind() == "relu6")) return;
   }
-  fail(ErrorKind::unsupported, ErrorCode::unsupported,
-       "method {} changes the gradient of rectifiers, '{}' has none", method, s.model.name);
+  fail(ErrorCode::unsupported, "method {} changes the gradient of rectifiers, '{}' has none",
+       method, s.model.name);
 }
 
 // Sizes as Captum resizes by default: the cell below, with its factor in float.

@@ -15,13 +15,13 @@ namespace whence {
 template <class... A>
 [[noreturn]] void fail_format(const std::string& name, fmt::format_string<A...> format, A&&... a) {
   const std::string what = fmt::format(format, std::forward<A>(a)...);
-  throw Error(ErrorKind::file, ErrorCode::format, name + ": " + what);
+  throw Error(ErrorCode::format, name + ": " + what);
 }
 template <class... A>
 [[noreturn]] void fail_unsupported(const std::string& name, fmt::format_string<A...> format,
                                    A&&... a) {
   const std::string what = fmt::format(format, std::forward<A>(a)...);
-  throw Error(ErrorKind::unsupported, ErrorCode::unsupported, name + ": " + what);
+  throw Error(ErrorCode::unsupported, name + ": " + what);
 }
 
 // Sides of at least 1 within the limits, before anything is allocated for them.

@@ -46,24 +46,21 @@ std::string path_text(const fs::path& path) {
 
 InputFile::InputFile(const fs::path& path) : name_(path_text(path)) {
   if (path.native().find('\0') != std::string::npos)
-    fail(ErrorKind::file, ErrorCode::not_found, "{}: the name contains a zero byte", name_);
+    fail(ErrorCode::not_found, "{}: the name contains a zero byte", name_);
   // Non-blocking, so that a FIFO without a writer is refused and not waited for.
   do descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   while (descriptor_ < 0 && errno == EINTR);
   if (descriptor_ < 0) {
     const int error = errno;
-    if (error == ENOENT || error == ENOTDIR)
-      fail(ErrorKind::file, ErrorCode::not_found, "{}: no such file", name_);
-    fail(ErrorKind::file, ErrorCode::io, "{}: cannot be opened: {}", name_, reason(error));
+    if (error == ENOENT || error == ENOTDIR) fail(ErrorCode::not_found, "{}: no such file", name_);
+    fail(ErrorCode::io, "{}: cannot be opened: {}", name_, reason(error));
   }
   struct stat status {};
   const int error = ::fstat(descriptor_, &status) == 0 ? 0 : errno;
   if (error != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor_);  // the destructor of an object that was not constructed does not run
-    if (error != 0)
-      fail(ErrorKind::file, ErrorCode::io, "{}: cannot be opened: {}", name_, reason(error));
-    fail(ErrorKind::file, ErrorCode::io, "{}: this is {}, not a file", name_,
-         describe_mode(status.st_mode));
+    if (error != 0) fail(ErrorCode::io, "{}: cannot be opened: {}", name_, reason(error));
+    fail(ErrorCode::io, "{}: this is {}, not a file", name_, describe_mode(status.st_mode));
   }
   size_ = status.st_size;
 }
@@ -78,10 +75,10 @@ void InputFile::read(int64_t offset, std::span<uint8_t> to) const {
     const ssize_t n = ::pread(descriptor_, to.data() + done, step, offset + int64_t(done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0)
-      fail(ErrorKind::file, ErrorCode::io, "{}: cannot be read at byte {}: {}", name_,
-           offset + int64_t(done), reason(errno));
+      fail(ErrorCode::io, "{}: cannot be read at byte {}: {}", name_, offset + int64_t(done),
+           reason(errno));
     if (n == 0)
-      fail(ErrorKind::file, ErrorCode::io, "{}: ended at byte {} of {} while it was read", name_,
+      fail(ErrorCode::io, "{}: ended at byte {} of {} while it was read", name_,
            offset + int64_t(done), size_);
     done += size_t(n);
   }
@@ -90,13 +87,12 @@ void InputFile::read(int64_t offset, std::span<uint8_t> to) const {
 std::vector<uint8_t> read_file(const fs::path& path, int64_t limit) {
   const InputFile file(path);
   if (file.size() > limit)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} bytes, the limit is {}", file.name(),
-         file.size(), limit);
+    fail(ErrorCode::limit, "{}: {} bytes, the limit is {}", file.name(), file.size(), limit);
   std::vector<uint8_t> bytes(static_cast<size_t>(file.size()));
   file.read(0, bytes);
   if (const int64_t size = InputFile(path).size(); size != file.size())
-    fail(ErrorKind::file, ErrorCode::io, "{}: grew from {} to {} bytes while it was read",
-         file.name(), file.size(), size);
+    fail(ErrorCode::io, "{}: grew from {} to {} bytes while it was read", file.name(), file.size(),
+         size);
   return bytes;
 }
 
@@ -129,8 +125,8 @@ ImageList list_images(const fs::path& folder) {
     }
     if (error) {
       const bool absent = error == std::errc::no_such_file_or_directory;
-      fail(ErrorKind::file, absent ? ErrorCode::not_found : ErrorCode::io,
-           "{}: folder cannot be read: {}", path_text(at), error.message());
+      fail(absent ? ErrorCode::not_found : ErrorCode::io, "{}: folder cannot be read: {}",
+           path_text(at), error.message());
     }
   }
   std::sort(list.paths.begin(), list.paths.end(),

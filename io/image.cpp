@@ -9,14 +9,14 @@ void check_image_size(int64_t width, int64_t height, const std::string& name,
                       const ImageLimits& limits) {
   if (width < 1 || height < 1) fail_format(name, "image of {} x {} pixels", width, height);
   if (width > limits.side || height > limits.side)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} x {} pixels, the limit is {} a side", name,
-         width, height, limits.side);
+    fail(ErrorCode::limit, "{}: {} x {} pixels, the limit is {} a side", name, width, height,
+         limits.side);
   if (width * height > limits.pixels) {
     if (limits.pixels >= 1'000'000)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: {} x {} pixels, the limit is {} megapixels",
-           name, width, height, limits.pixels / 1'000'000);
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} x {} pixels, the limit is {} pixels", name,
-         width, height, limits.pixels);
+      fail(ErrorCode::limit, "{}: {} x {} pixels, the limit is {} megapixels", name, width, height,
+           limits.pixels / 1'000'000);
+    fail(ErrorCode::limit, "{}: {} x {} pixels, the limit is {} pixels", name, width, height,
+         limits.pixels);
   }
 }
 
@@ -35,8 +35,7 @@ bool has_jpeg_turbo() {
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name,
                    const ImageLimits& limits) {
   if (int64_t(bytes.size()) > limits.file_bytes)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} bytes, the limit is {}", name, bytes.size(),
-         limits.file_bytes);
+    fail(ErrorCode::limit, "{}: {} bytes, the limit is {}", name, bytes.size(), limits.file_bytes);
   switch (const FileKind kind = file_kind(bytes)) {
     case FileKind::png:
       return decode_png(bytes, name, limits);

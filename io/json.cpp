@@ -26,8 +26,7 @@ class TreeBuilder {
   bool end_array() { return close(); }
   bool key(std::string& v) {
     if (open_.back()->contains(v))
-      fail(ErrorKind::file, ErrorCode::format, "{}: key '{}' occurs twice in one object", file_,
-           printable(v));
+      fail(ErrorCode::format, "{}: key '{}' occurs twice in one object", file_, printable(v));
     key_ = std::move(v);
     return true;
   }
@@ -54,8 +53,7 @@ class TreeBuilder {
   }
   bool open(Json v) {
     if (int(open_.size()) >= depth_)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: JSON is nested deeper than {} levels", file_,
-           depth_);
+      fail(ErrorCode::limit, "{}: JSON is nested deeper than {} levels", file_, depth_);
     // The pointers above stay valid: only the innermost value grows while it is open.
     open_.push_back(place(std::move(v)));
     return true;
@@ -88,22 +86,20 @@ std::string cause(std::string_view message) {
 
 void check_json_start(std::string_view text, const std::string& what) {
   if (text.substr(0, 3) == "\xEF\xBB\xBF")
-    fail(ErrorKind::file, ErrorCode::format,
-         "{} not valid JSON at byte 0: it begins with a byte order mark", what);
+    fail(ErrorCode::format, "{} not valid JSON at byte 0: it begins with a byte order mark", what);
   // The parser takes a zero byte for the end of the text and would ignore what follows.
   if (const size_t at = text.find('\0'); at != text.npos)
-    fail(ErrorKind::file, ErrorCode::format, "{} not valid JSON at byte {}: zero byte", what, at);
+    fail(ErrorCode::format, "{} not valid JSON at byte {}: zero byte", what, at);
 }
 
 void fail_json(const std::string& what, size_t position, const std::exception& error) {
-  fail(ErrorKind::file, ErrorCode::format, "{} not valid JSON at byte {}: {}", what,
+  fail(ErrorCode::format, "{} not valid JSON at byte {}: {}", what,
        position == 0 ? 0 : position - 1, cause(error.what()));
 }
 
 Json parse_json(std::string_view text, const std::string& file, const JsonLimits& limits) {
   if (int64_t(text.size()) > limits.bytes)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} bytes, the limit is {}", file, text.size(),
-         limits.bytes);
+    fail(ErrorCode::limit, "{}: {} bytes, the limit is {}", file, text.size(), limits.bytes);
   check_json_start(text, file + ":");
   TreeBuilder builder(file, limits.depth);
   Json::sax_parse(text.begin(), text.end(), &builder);
@@ -139,9 +135,8 @@ JsonObject::JsonObject(const Json& value, std::string file, std::string path)
     : value_(&value), file_(std::move(file)), path_(std::move(path)) {
   if (value.is_object()) return;
   if (path_.empty())
-    fail(ErrorKind::file, ErrorCode::format, "{}: an object is expected, found {}", file_,
-         json_type(value));
-  fail(ErrorKind::file, ErrorCode::format, "{}: '{}' is {}, an object is expected", file_,
+    fail(ErrorCode::format, "{}: an object is expected, found {}", file_, json_type(value));
+  fail(ErrorCode::format, "{}: '{}' is {}, an object is expected", file_,
        path_.substr(0, path_.size() - 1), json_type(value));
 }
 
@@ -155,25 +150,24 @@ std::string JsonObject::name(std::string_view key) const { return path_ + std::s
 int64_t json_integer(const Json& value, const std::string& file, const std::string& name,
                      int64_t low, int64_t high) {
   if (!value.is_number_integer())
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' is {}, a whole number is expected", file,
-         name, json_type(value));
+    fail(ErrorCode::format, "{}: '{}' is {}, a whole number is expected", file, name,
+         json_type(value));
   constexpr auto largest = uint64_t(std::numeric_limits<int64_t>::max());
   const bool huge = value.is_number_unsigned() && value.get<uint64_t>() > largest;
   if (huge || value.get<int64_t>() < low || value.get<int64_t>() > high)
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' is {}, it must lie between {} and {}", file,
-         name, value.dump(), low, high);
+    fail(ErrorCode::format, "{}: '{}' is {}, it must lie between {} and {}", file, name,
+         value.dump(), low, high);
   return value.get<int64_t>();
 }
 
 double json_number(const Json& value, const std::string& file, const std::string& name, double low,
                    double high) {
   if (!value.is_number())
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' is {}, a number is expected", file, name,
-         json_type(value));
+    fail(ErrorCode::format, "{}: '{}' is {}, a number is expected", file, name, json_type(value));
   const double v = value.get<double>();
   if (!(v >= low && v <= high))
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' is {}, it must lie between {} and {}", file,
-         name, value.dump(), low, high);
+    fail(ErrorCode::format, "{}: '{}' is {}, it must lie between {} and {}", file, name,
+         value.dump(), low, high);
   return v;
 }
 
@@ -193,8 +187,8 @@ std::optional<bool> JsonObject::flag(const char* key) const {
   const Json* v = find(key);
   if (!v) return {};
   if (!v->is_boolean())
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' is {}, true or false is expected", file_,
-         name(key), json_type(*v));
+    fail(ErrorCode::format, "{}: '{}' is {}, true or false is expected", file_, name(key),
+         json_type(*v));
   return v->get<bool>();
 }
 
@@ -202,8 +196,8 @@ std::optional<std::string> JsonObject::text(const char* key) const {
   const Json* v = find(key);
   if (!v) return {};
   if (!v->is_string())
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' is {}, a string is expected", file_,
-         name(key), json_type(*v));
+    fail(ErrorCode::format, "{}: '{}' is {}, a string is expected", file_, name(key),
+         json_type(*v));
   return v->get<std::string>();
 }
 

@@ -246,8 +246,8 @@ std::string_view header_text(ByteReader& reader, const std::string& name) {
   if (version > 1 && !reader.has(4)) fail_format(name, "NumPy header is cut off");
   const uint32_t length = version == 1 ? reader.le16() : reader.le32();
   if (length > most_header_bytes)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: NumPy header of {} bytes is over the limit of {}",
-         name, length, most_header_bytes);
+    fail(ErrorCode::limit, "{}: NumPy header of {} bytes is over the limit of {}", name, length,
+         most_header_bytes);
   if (!reader.has(length))
     fail_format(name, "NumPy header claims {} bytes but only {} follow", length,
                 reader.remaining());
@@ -349,8 +349,8 @@ void check_finite(const Tensor& tensor, const std::string& name) {
     ++at;
   }
   if (first >= 0)
-    fail(ErrorKind::item, ErrorCode::nonfinite, "{}: {} NaN and {} infinite values, first at {}",
-         name, nans, infinities, index_text(first, tensor.shape()));
+    fail(ErrorCode::nonfinite, "{}: {} NaN and {} infinite values, first at {}", name, nans,
+         infinities, index_text(first, tensor.shape()));
 }
 
 }  // namespace whence

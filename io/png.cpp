@@ -143,8 +143,7 @@ PngFile walk(std::span<const uint8_t> bytes, const std::string& name, const Imag
 class Inflater {
  public:
   Inflater(const PngFile& png, const std::string& name) : png_(png), name_(name) {
-    if (inflateInit(&stream_) != Z_OK)
-      fail(ErrorKind::memory, ErrorCode::no_memory, "{}: out of memory", name);
+    if (inflateInit(&stream_) != Z_OK) fail(ErrorCode::no_memory, "{}: out of memory", name);
   }
   ~Inflater() { inflateEnd(&stream_); }
   Inflater(const Inflater&) = delete;
@@ -174,7 +173,7 @@ class Inflater {
     if (status == Z_STREAM_END)
       ended_ = true;
     else if (status == Z_MEM_ERROR)
-      fail(ErrorKind::memory, ErrorCode::no_memory, "{}: out of memory", name_);
+      fail(ErrorCode::no_memory, "{}: out of memory", name_);
     else if (status == Z_BUF_ERROR)
       fail_format(name_, "PNG image data ends before its compressed stream does");
     else if (status != Z_OK)

@@ -93,8 +93,7 @@ std::vector<uint8_t> deflated(const std::vector<uint8_t>& raw) {
   }
   packed.resize(given);
   deflateEnd(&stream);
-  if (!done)
-    fail(ErrorKind::memory, ErrorCode::no_memory, "out of memory while a PNG was compressed");
+  if (!done) fail(ErrorCode::no_memory, "out of memory while a PNG was compressed");
   return packed;
 }
 

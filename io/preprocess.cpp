@@ -43,7 +43,7 @@ int64_t crop_begin(int64_t size, int64_t crop, Preprocess::CropRounding rounding
 int to_side(int64_t size, const Image& image) {
   constexpr int64_t most = int64_t(1) << 20;
   if (size < 1 || size > most)
-    fail(ErrorKind::item, ErrorCode::limit,
+    fail(ErrorCode::item,
          "an image of {} x {} pixels would become {} pixels on one side, 1 to {} are possible",
          image.width, image.height, size, most);
   return int(size);

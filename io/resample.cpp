@@ -177,7 +177,7 @@ void check_sizes(const Image& image, int64_t width, int64_t height) {
                image.height, image.rgb.size());
   if (width < 1 || height < 1) fail_usage("an image cannot become {} x {} pixels", width, height);
   if (width > most_side || height > most_side || width * height > most_pixels)
-    fail(ErrorKind::item, ErrorCode::limit,
+    fail(ErrorCode::item,
          "an image of {} x {} pixels would become {} x {}, the limit is 100 megapixels",
          image.width, image.height, width, height);
 }

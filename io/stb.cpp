@@ -51,7 +51,7 @@ Image decode_jpeg_stb(std::span<const uint8_t> bytes, const JpegHeader& header,
   if (header.components == 4 && !header.adobe)
     fail_unsupported(name, "CMYK JPEG without an Adobe segment is not read; convert it to RGB");
   if (header.end > size_t(std::numeric_limits<int>::max()))
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} bytes, the limit is {}", name, header.end,
+    fail(ErrorCode::limit, "{}: {} bytes, the limit is {}", name, header.end,
          std::numeric_limits<int>::max());
   Image image = blank_image(header.width, header.height);
   // Coefficients of 2 bytes, samples of 1, and the result: less than this and the rounding of

@@ -10,7 +10,7 @@ namespace whence {
 namespace {
 
 [[noreturn]] void unknown(std::string_view name) {
-  fail(ErrorKind::usage, ErrorCode::usage,
+  fail(ErrorCode::usage,
        "architecture '{}' is not known; known are resnet18, 26, 34, 50, 101 and 152, "
        "wide_resnet50_2 and the like, resnext50_32x4d and the like, mobilenet_v2, mobilenetv2_100 "
        "and other widths in percent (with a d: deeper), vgg11, 13, 16 and 19, each with or "

@@ -1,7 +1,7 @@
 // What the builders of convolutional networks share: layers whose weights carry the layer's name.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string_view>
 

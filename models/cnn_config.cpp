@@ -13,7 +13,7 @@ constexpr int64_t max_classes = 1'000'000, max_expansion = 64;
 
 template <class... A>
 [[noreturn]] void unsupported(fmt::format_string<A...> text, A&&... a) {
-  fail(ErrorKind::unsupported, ErrorCode::unsupported, text, std::forward<A>(a)...);
+  fail(ErrorCode::unsupported, text, std::forward<A>(a)...);
 }
 
 std::optional<std::array<int64_t, 4>> four(const JsonObject& config, const char* key,
@@ -139,8 +139,8 @@ struct Checker {
 
   void range(const char* name, int64_t value, int64_t low, int64_t high) const {
     if (value < low || value > high)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: {} is {}, it must lie between {} and {}", where,
-           name, value, low, high);
+      fail(ErrorCode::limit, "{}: {} is {}, it must lie between {} and {}", where, name, value, low,
+           high);
   }
   void width(int64_t channels) const { range("a layer's width", channels, 1, max_width); }
 
@@ -153,8 +153,8 @@ struct Checker {
       width(layer.outer);
       range("a layer's stride", layer.stride, 1, 2);
       if (layer.inner % c.groups != 0)
-        fail(ErrorKind::file, ErrorCode::format, "{}: {} groups do not divide the width {}", where,
-             c.groups, layer.inner);
+        fail(ErrorCode::format, "{}: {} groups do not divide the width {}", where, c.groups,
+             layer.inner);
     }
     if (!c.bottleneck && (c.groups != 1 || c.stride_in_first))
       unsupported("{}: blocks of two convolutions are neither grouped nor strided elsewhere",
@@ -180,7 +180,7 @@ struct Checker {
     for (int64_t hidden : c.hidden) width(hidden);
     const int64_t least = int64_t(1) << c.layers.size();
     if (c.image_height < least || c.image_width < least)
-      fail(ErrorKind::file, ErrorCode::format,
+      fail(ErrorCode::format,
            "{}: an image of {} x {} is too small for {} max-pools; {} x {} is the least", where,
            c.image_height, c.image_width, c.layers.size(), least, least);
   }
@@ -215,7 +215,7 @@ void check_cnn_config(const CnnConfig& config, const std::string& where) {
   check.range("number of channels", sizes.channels, 1, max_channels);
   check.range("number of classes", sizes.classes, 1, max_classes);
   if (!(sizes.norm_epsilon > 0 && sizes.norm_epsilon < 1))
-    fail(ErrorKind::file, ErrorCode::format, "{}: epsilon {} does not lie between 0 and 1", where,
+    fail(ErrorCode::format, "{}: epsilon {} does not lie between 0 and 1", where,
          double(sizes.norm_epsilon));
   std::visit(check, config);
   cnn_parameter_count(config);

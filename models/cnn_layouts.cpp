@@ -1,7 +1,7 @@
 // The name maps of convolutional classifiers.
 #include "models/cnn_layouts.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "models/map_writer.h"
 #include "runtime/check.h"
@@ -167,8 +167,8 @@ int64_t cnn_parameter_count(const CnnConfig& config) {
     if (!name.ends_with(".mean") && !name.ends_with(".variance")) sum += uint64_t(shape.count());
   constexpr uint64_t limit = uint64_t(1) << 40;
   if (sum > limit)
-    fail(ErrorKind::file, ErrorCode::limit,
-         "a convolutional network of these sizes has more than {} parameters", limit);
+    fail(ErrorCode::limit, "a convolutional network of these sizes has more than {} parameters",
+         limit);
   return int64_t(sum);
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 template <class... A>
 [[noreturn]] void unsupported(fmt::format_string<A...> text, A&&... a) {
-  fail(ErrorKind::unsupported, ErrorCode::unsupported, text, std::forward<A>(a)...);
+  fail(ErrorCode::unsupported, text, std::forward<A>(a)...);
 }
 
 ResNetConfig resnet_of_shapes(const Checkpoint& checkpoint, CnnLayout layout) {

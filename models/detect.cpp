@@ -98,20 +98,18 @@ ModelLayout detect_layout(Checkpoint& checkpoint) {
     found = recognise(checkpoint);
   }
   if (!found)
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "{}: the names of its {} tensors fit no known architecture; {}", checkpoint.name(),
-         checkpoint.tensors().size(), supported);
+    fail(ErrorCode::unsupported, "{}: the names of its {} tensors fit no known architecture; {}",
+         checkpoint.name(), checkpoint.tensors().size(), supported);
   if (found->family)
-    fail(ErrorKind::unsupported, ErrorCode::unsupported, "{}: this is {}; {}", checkpoint.name(),
-         found->family, supported);
+    fail(ErrorCode::unsupported, "{}: this is {}; {}", checkpoint.name(), found->family, supported);
   return found->layout;
 }
 
 ViTLayout detect_vit_layout(Checkpoint& checkpoint) {
   const ModelLayout layout = detect_layout(checkpoint);
   if (const auto* cnn = std::get_if<CnnLayout>(&layout))
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "{}: this is a {}, not a vision transformer", checkpoint.name(), describe(*cnn));
+    fail(ErrorCode::unsupported, "{}: this is a {}, not a vision transformer", checkpoint.name(),
+         describe(*cnn));
   return std::get<ViTLayout>(layout);
 }
 

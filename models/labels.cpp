@@ -10,8 +10,7 @@ namespace {
 
 void check_count(size_t found, int64_t classes, const std::string& where) {
   if (int64_t(found) != classes)
-    fail(ErrorKind::file, ErrorCode::format, "{}: {} labels, the model has {} classes", where,
-         found, classes);
+    fail(ErrorCode::format, "{}: {} labels, the model has {} classes", where, found, classes);
 }
 
 std::string label_text(const Json& value, const std::string& where) {
@@ -19,8 +18,7 @@ std::string label_text(const Json& value, const std::string& where) {
   // The class index of ImageNet: [synset, name].
   if (value.is_array() && !value.empty() && value.back().is_string())
     return value.back().get<std::string>();
-  fail(ErrorKind::file, ErrorCode::format, "{}: a label is {}, a string is expected", where,
-       json_type(value));
+  fail(ErrorCode::format, "{}: a label is {}, a string is expected", where, json_type(value));
 }
 
 std::vector<std::string> labels_of_list(const Json& list, int64_t classes,
@@ -41,9 +39,8 @@ std::vector<std::string> labels_of_map(const Json& map, int64_t classes, const s
     // "01" and "1" would be the same class.
     if (error != std::errc() || end != key.data() + key.size() || index >= labels.size() ||
         seen[index])
-      fail(ErrorKind::file, ErrorCode::format,
-           "{}: label key '{}' is not a class index from 0 to {}, each once", where, printable(key),
-           labels.size() - 1);
+      fail(ErrorCode::format, "{}: label key '{}' is not a class index from 0 to {}, each once",
+           where, printable(key), labels.size() - 1);
     seen[index] = true;
     labels[index] = label_text(value, where);
   }
@@ -108,7 +105,7 @@ std::vector<std::string> read_labels(const std::filesystem::path& path, int64_t 
     return document.is_array() ? labels_of_list(document, classes, file)
                                : labels_of_map(document, classes, file);
   }
-  if (!is_utf8(text)) fail(ErrorKind::file, ErrorCode::format, "{}: not UTF-8 text", file);
+  if (!is_utf8(text)) fail(ErrorCode::format, "{}: not UTF-8 text", file);
   std::vector<std::string> labels = lines_of(text);
   // Empty lines at the end are no labels.
   while (int64_t(labels.size()) > classes && labels.back().empty()) labels.pop_back();

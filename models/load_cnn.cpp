@@ -77,8 +77,8 @@ LoadedCnn load_cnn(const std::filesystem::path& path, const LoadOptions& options
   Checkpoint checkpoint = Checkpoint::open(path);
   const ModelLayout layout = detect_layout(checkpoint);
   if (!std::holds_alternative<CnnLayout>(layout))
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "{}: this is a vision transformer, not a convolutional network", checkpoint.name());
+    fail(ErrorCode::unsupported, "{}: this is a vision transformer, not a convolutional network",
+         checkpoint.name());
   return load_cnn(checkpoint, std::get<CnnLayout>(layout), options);
 }
 

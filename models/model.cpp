@@ -1,7 +1,7 @@
 // The model table: from a loaded checkpoint of some family to what methods work with.
 #include "whence/model.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "models/load.h"
 
@@ -79,6 +79,15 @@ Model model_of(LoadedViT loaded) {
   m.grid_height = c.grid_height();
   m.grid_width = c.grid_width();
   m.token_readout = c.pooling == ViTConfig::Pooling::token;
+  Tower tower;
+  tower.blocks = c.depth;
+  tower.prefix_tokens = c.prefix_tokens();
+  tower.rows = c.grid_height();
+  tower.columns = c.grid_width();
+  if (m.token_readout) tower.readout = {0};
+  if (m.token_readout && c.distilled) tower.readout.push_back(1);
+  m.places.towers.push_back(std::move(tower));
+  m.ports.push_back({"image", Type{m.input}, Port::Role::picture});
   m.build = [c](Graph& graph, int64_t batch) { return build_vit(graph, c, batch); };
   return m;
 }
@@ -97,11 +106,17 @@ Model model_of(LoadedCnn loaded) {
       },
       config);
   m.token_readout = false;
+  m.places.features = "features.last";
+  m.ports.push_back({"image", Type{m.input}, Port::Role::picture});
   m.build = [config](Graph& graph, int64_t batch) { return build_cnn(graph, config, batch); };
   return m;
 }
 
 }  // namespace
+
+std::string Tower::place(int64_t block, std::string_view part) const {
+  return fmt::format("{}blocks.{}.{}", prefix, block, part);
+}
 
 Model load_model(const std::filesystem::path& path, const LoadOptions& options) {
   Checkpoint checkpoint = Checkpoint::open(path);

@@ -73,8 +73,8 @@ std::optional<std::array<int64_t, 3>> timm_input_size(const JsonObject& config) 
   const Json* size = pretrained.find("input_size");
   if (!size) return {};
   if (!size->is_array() || size->size() != 3)
-    fail(ErrorKind::file, ErrorCode::format,
-         "{}: 'input_size' must be a list of channels, height and width", config.file());
+    fail(ErrorCode::format, "{}: 'input_size' must be a list of channels, height and width",
+         config.file());
   const std::string key = pretrained.name("input_size");
   return {{json_integer((*size)[0], config.file(), key, 1, max_channels),
            json_integer((*size)[1], config.file(), key, 1, max_side),
@@ -86,8 +86,7 @@ std::optional<int64_t> stated_classes(const JsonObject& config) {
   if (const auto labels = config.object("id2label"))
     if (!labels->value().empty()) classes = int64_t(labels->value().size());
   if (classes && *classes > max_classes)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} labels, the limit is {}", config.file(),
-         *classes, max_classes);
+    fail(ErrorCode::limit, "{}: {} labels, the limit is {}", config.file(), *classes, max_classes);
   return classes;
 }
 
@@ -99,7 +98,7 @@ std::optional<ImageSize> stated_sides(const JsonObject& config, const char* key,
     return ImageSize{side, side};
   }
   if (v->size() != 2)
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' has {} numbers, 2 are needed", config.file(),
+    fail(ErrorCode::format, "{}: '{}' has {} numbers, 2 are needed", config.file(),
          config.name(key), v->size());
   return ImageSize{json_integer((*v)[0], config.file(), config.name(key), 1, most),
                    json_integer((*v)[1], config.file(), config.name(key), 1, most)};

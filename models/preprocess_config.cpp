@@ -15,7 +15,7 @@ constexpr int64_t max_side = 16384;
 
 template <class... A>
 [[noreturn]] void unsupported(fmt::format_string<A...> text, A&&... a) {
-  fail(ErrorKind::unsupported, ErrorCode::unsupported, text, std::forward<A>(a)...);
+  fail(ErrorCode::unsupported, text, std::forward<A>(a)...);
 }
 
 Triple triple(const JsonObject& config, const char* key, Triple otherwise, double low) {
@@ -26,7 +26,7 @@ Triple triple(const JsonObject& config, const char* key, Triple otherwise, doubl
     return {x, x, x};
   }
   if (!v->is_array() || v->size() != 3)
-    fail(ErrorKind::file, ErrorCode::format, "{}: '{}' must be a list of 3 numbers", config.file(),
+    fail(ErrorCode::format, "{}: '{}' must be a list of 3 numbers", config.file(),
          config.name(key));
   Triple t;
   for (size_t i = 0; i < 3; ++i)

@@ -25,9 +25,7 @@ class ShapeReader {
   const std::vector<int64_t>& shape(const std::string& canonical, size_t rank) const {
     const CheckpointTensor* t = find(canonical);
     const std::string stored = rule_for(map_, canonical, &checkpoint_).stored;
-    if (!t)
-      fail(ErrorKind::name, ErrorCode::keys, "{}: tensor '{}' is missing", checkpoint_.name(),
-           stored);
+    if (!t) fail(ErrorCode::keys, "{}: tensor '{}' is missing", checkpoint_.name(), stored);
     if (t->shape.size() != rank)
       fail_shape("{}: '{}' is {} in the checkpoint, {} dimensions are expected", checkpoint_.name(),
                  stored, shape_text(t->shape), rank);
@@ -46,8 +44,7 @@ class ShapeReader {
     }
     constexpr int64_t most = 1000;
     if (n > most)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: {} layers, the limit is {}", checkpoint_.name(),
-           n, most);
+      fail(ErrorCode::limit, "{}: {} layers, the limit is {}", checkpoint_.name(), n, most);
     return n;
   }
 

@@ -69,6 +69,7 @@ class Builder {
 
   Value attend(Value x) {
     auto s = g.scope("attn");
+    g.name(x, "in");
     const Value q = g.name(dense("q", x, c.width, c.qkv_bias), "q");
     const Value k = g.name(dense("k", x, c.width, c.qkv_bias), "k");
     const Value v = g.name(dense("v", x, c.width, c.qkv_bias), "v");

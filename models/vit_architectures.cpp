@@ -43,7 +43,7 @@ std::optional<int64_t> number_after(std::string_view text, std::string_view word
 }
 
 [[noreturn]] void unknown(std::string_view name, std::string_view because) {
-  fail(ErrorKind::usage, ErrorCode::usage,
+  fail(ErrorCode::usage,
        "architecture '{}' is not known{}; known are vit_, deit_ and deit3_ with tiny, small, "
        "medium, "
        "base, large or huge and a patch size (vit_base_patch16_224, deit_tiny_patch16_224), and "
@@ -125,7 +125,7 @@ void place_grid(const Checkpoint& checkpoint, const ViTLayout& layout, const ViT
   if (facts.position_skips_prefix && c.prefix_tokens() > 0)
     c.position_skips_prefix = *facts.position_skips_prefix;
   if (c.image_height == 0)
-    fail(ErrorKind::shape, ErrorCode::shape,
+    fail(ErrorCode::shape,
          "{}: the position embedding has {} rows, which is no square of patches with {} more "
          "tokens; give a config.json that states the image size",
          checkpoint.name(), rows, c.prefix_tokens());
@@ -136,7 +136,7 @@ void settle_heads(const Checkpoint& checkpoint, const ViTFacts& facts, ViTConfig
   const auto heads = usual_heads(c.width);
   if (!heads)
     fail(
-        ErrorKind::usage, ErrorCode::usage,
+        ErrorCode::usage,
         "{}: the number of attention heads is not in the tensors, and a width of {} is not a usual "
         "one; give --arch NAME or a config.json with num_attention_heads",
         checkpoint.name(), c.width);
@@ -146,7 +146,7 @@ void settle_heads(const Checkpoint& checkpoint, const ViTFacts& facts, ViTConfig
 void settle_pooling(const Checkpoint& checkpoint, const ViTFacts& facts, ViTConfig& c) {
   if (!facts.pooling || *facts.pooling == c.pooling) return;
   if (*facts.pooling == ViTConfig::Pooling::mean)
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+    fail(ErrorCode::unsupported,
          "{}: {} asks for mean pooling, but the checkpoint has no fc_norm; a norm before the mean "
          "is not supported",
          checkpoint.name(), facts.source);
@@ -194,7 +194,7 @@ ViTSizes resolve_vit_sizes(const Checkpoint& checkpoint, const ViTLayout& layout
   const bool hugging_face = layout.names == ViTNames::hf_v4 || layout.names == ViTNames::hf_v5;
   c.norm_epsilon = real(hugging_face ? 1e-12 : 1e-6);
   if (c.pre_norm && !facts.activation)
-    fail(ErrorKind::usage, ErrorCode::usage,
+    fail(ErrorCode::usage,
          "{}: a CLIP-style transformer, whose activation and epsilon are not in the tensors; give "
          "--arch NAME (vit_base_patch16_clip_224, vit_base_patch16_clip_quickgelu_224) or a "
          "config.json",

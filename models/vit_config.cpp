@@ -18,7 +18,7 @@ using Pooling = ViTConfig::Pooling;
 
 template <class... A>
 [[noreturn]] void unsupported(fmt::format_string<A...> text, A&&... a) {
-  fail(ErrorKind::unsupported, ErrorCode::unsupported, text, std::forward<A>(a)...);
+  fail(ErrorCode::unsupported, text, std::forward<A>(a)...);
 }
 
 Activation activation_of(const JsonObject& config, const char* key, const std::string& name) {
@@ -120,8 +120,8 @@ ViTFacts vit_facts_from_timm(const JsonObject& config) {
   try {
     facts = vit_facts_from_name(name);
   } catch (const Error& e) {
-    fail(e.kind() == ErrorKind::usage ? ErrorKind::unsupported : e.kind(), ErrorCode::unsupported,
-         "{}: {}", config.file(), e.what());
+    fail(e.code() == ErrorCode::usage ? ErrorCode::unsupported : e.code(), "{}: {}", config.file(),
+         e.what());
   }
   facts.source = "config.json";
   if (const auto size = timm_input_size(config)) {
@@ -145,8 +145,8 @@ ViTFacts vit_facts_from_config(const JsonObject& config) {
 void check_vit_config(const ViTConfig& c, const std::string& where) {
   const auto range = [&](const char* name, int64_t value, int64_t low, int64_t high) {
     if (value < low || value > high)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: {} is {}, it must lie between {} and {}", where,
-           name, value, low, high);
+      fail(ErrorCode::limit, "{}: {} is {}, it must lie between {} and {}", where, name, value, low,
+           high);
   };
   range("patch size", c.patch, 1, max_patch);
   range("image height", c.image_height, 1, max_side);
@@ -159,14 +159,12 @@ void check_vit_config(const ViTConfig& c, const std::string& where) {
   range("number of classes", c.classes, 1, max_classes);
   range("number of registers", c.registers, 0, max_registers);
   if (c.width % c.heads != 0)
-    fail(ErrorKind::file, ErrorCode::format, "{}: {} heads do not divide the width {}", where,
-         c.heads, c.width);
+    fail(ErrorCode::format, "{}: {} heads do not divide the width {}", where, c.heads, c.width);
   if (c.image_height % c.patch != 0 || c.image_width % c.patch != 0)
-    fail(ErrorKind::file, ErrorCode::format,
-         "{}: patches of {} pixels do not divide the image of {} x {}", where, c.patch,
-         c.image_height, c.image_width);
+    fail(ErrorCode::format, "{}: patches of {} pixels do not divide the image of {} x {}", where,
+         c.patch, c.image_height, c.image_width);
   if (!(c.norm_epsilon > 0 && c.norm_epsilon < 1))
-    fail(ErrorKind::file, ErrorCode::format, "{}: epsilon {} does not lie between 0 and 1", where,
+    fail(ErrorCode::format, "{}: epsilon {} does not lie between 0 and 1", where,
          double(c.norm_epsilon));
   if (c.pooling == Pooling::token && !c.class_token)
     unsupported(

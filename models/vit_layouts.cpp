@@ -49,9 +49,8 @@ ViTConfig vit_config_of_shapes(const Checkpoint& checkpoint, const ViTLayout& la
   const auto& patch = r.shape("embed.patch.weight", 4);
   c.width = patch[0], c.channels = patch[1], c.patch = patch[3];
   if (patch[2] != patch[3])
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
-         "{}: patches of {} x {} pixels; only square ones are supported", checkpoint.name(),
-         patch[2], patch[3]);
+    fail(ErrorCode::unsupported, "{}: patches of {} x {} pixels; only square ones are supported",
+         checkpoint.name(), patch[2], patch[3]);
   c.patch_bias = r.has("embed.patch.bias");
   c.depth = r.count("blocks.{i}.");
   c.mlp = r.shape("blocks.0.mlp.fc1.weight", 2)[0];
@@ -59,8 +58,8 @@ ViTConfig vit_config_of_shapes(const Checkpoint& checkpoint, const ViTLayout& la
   c.class_token = r.has("embed.cls");
   if (r.has("embed.registers")) c.registers = r.shape("embed.registers", 3)[1];
   if (c.registers > max_registers)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} registers, the limit is {}", checkpoint.name(),
-         c.registers, max_registers);
+    fail(ErrorCode::limit, "{}: {} registers, the limit is {}", checkpoint.name(), c.registers,
+         max_registers);
   c.qkv_bias = false;
   for (int64_t i = 0; i < c.depth; ++i)  // one is enough: the others are then required
     for (const char* part : {"q", "k", "v"})
@@ -92,8 +91,8 @@ int64_t vit_parameter_count(const ViTConfig& config) {
   const unsigned __int128 sum = none + (count(1) - none) * uint64_t(config.depth);
   constexpr uint64_t limit = uint64_t(1) << 40;
   if (sum > limit)
-    fail(ErrorKind::file, ErrorCode::limit,
-         "a vision transformer of these sizes has more than {} parameters", limit);
+    fail(ErrorCode::limit, "a vision transformer of these sizes has more than {} parameters",
+         limit);
   return int64_t(sum);
 }
 

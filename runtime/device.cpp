@@ -20,7 +20,7 @@ namespace {
 using k::DeviceError;
 
 [[noreturn]] void fail_missing(const Device& device, std::string_view why) {
-  fail(ErrorKind::device, ErrorCode::device_missing, "{}: {}", to_string(device), why);
+  fail(ErrorCode::device_missing, "{}: {}", to_string(device), why);
 }
 
 #ifdef WHENCE_HAVE_CUDA
@@ -164,13 +164,12 @@ void rethrow_device_error(const Device& device) {
   } catch (const DeviceError& e) {
     switch (e.kind) {
       case DeviceError::out_of_memory:
-        fail(ErrorKind::device, ErrorCode::device_memory,
-             "{}: {}; use a smaller chunk (--chunk), or --device cpu", to_string(device), e.what());
-      case DeviceError::refused:
-        fail(ErrorKind::internal, ErrorCode::internal, "{}: {}; please report it",
+        fail(ErrorCode::device_memory, "{}: {}; use a smaller chunk (--chunk), or --device cpu",
              to_string(device), e.what());
+      case DeviceError::refused:
+        fail(ErrorCode::internal, "{}: {}; please report it", to_string(device), e.what());
       case DeviceError::lost:
-        fail(ErrorKind::device, ErrorCode::device_lost, "{}: {}", to_string(device), e.what());
+        fail(ErrorCode::device_lost, "{}: {}", to_string(device), e.what());
     }
     throw;
   }
@@ -186,7 +185,7 @@ std::shared_ptr<void> allocate(Stream& s, size_t bytes) {
       memory = q.allocate(bytes);
   });
   if (!memory)
-    fail(ErrorKind::device, ErrorCode::device_memory,
+    fail(ErrorCode::device_memory,
          "{}: {} bytes could not be allocated; use a smaller chunk (--chunk), or --device cpu",
          to_string(s.device), bytes);
   return memory;

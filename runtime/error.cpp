@@ -1,6 +1,4 @@
-#include "whence/error.h"
-
-#include <fmt/format.h>
+#include "runtime/check.h"
 
 namespace whence {
 namespace {
@@ -48,6 +46,10 @@ std::string printable(std::string_view text) {
     i += used;
   }
   return out;
+}
+
+void fail_with(ErrorCode code, fmt::string_view format, fmt::format_args arguments) {
+  throw Error(code, fmt::vformat(format, arguments));
 }
 
 }  // namespace whence

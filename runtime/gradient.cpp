@@ -127,9 +127,8 @@ Values gradient_by(Value of, Value seed, const Values& wrt, Unused unused, const
   for (Value w : wrt) {
     Value g = reverse.result(w);
     if (!g && unused == Unused::error)
-      fail(ErrorKind::name, ErrorCode::keys,
-           "'{}' does not depend on '{}', so it has no gradient there", of.graph->node(of).name,
-           w.graph->node(w).name);
+      fail(ErrorCode::keys, "'{}' does not depend on '{}', so it has no gradient there",
+           of.graph->node(of).name, w.graph->node(w).name);
     results.push_back(g ? g : scale(w, 0));
   }
   return results;

@@ -14,12 +14,11 @@ const Type& Value::type() const {
 }
 
 Values Op::vjp(const Emit&, std::span<const Value>) const {
-  fail(ErrorKind::unsupported, ErrorCode::unsupported, "{} has no gradient rule", kind());
+  fail(ErrorCode::unsupported, "{} has no gradient rule", kind());
 }
 
 Value Op::inner_gradient(const Emit&, int output, Value) const {
-  fail(ErrorKind::unsupported, ErrorCode::unsupported, "{} has no gradient by its output {}",
-       kind(), output);
+  fail(ErrorCode::unsupported, "{} has no gradient by its output {}", kind(), output);
 }
 
 Value Graph::append(Node node) {
@@ -83,7 +82,7 @@ Value Graph::add(std::shared_ptr<const Op> op, Values in) {
 Value Graph::name(Value value, std::string_view name_) {
   const std::string full = scope_ + std::string(name_);
   if (!names_.emplace(full, value).second)
-    fail(ErrorKind::name, ErrorCode::keys, "the graph has two values named '{}'", printable(full));
+    fail(ErrorCode::keys, "the graph has two values named '{}'", printable(full));
   Node& n = nodes_[size_t(value.node)];
   if (n.name.empty() && value.output == 0) n.name = full;
   return value;
@@ -93,7 +92,7 @@ Value Graph::at(std::string_view full_name) const {
   if (auto it = names_.find(full_name); it != names_.end()) return it->second;
   std::vector<std::string> known;
   for (const auto& [known_name, value] : names_) known.push_back(known_name);
-  fail(ErrorKind::name, ErrorCode::keys, "the model has no place named '{}'; the nearest are {}",
+  fail(ErrorCode::keys, "the model has no place named '{}'; the nearest are {}",
        printable(full_name), listing(nearest(full_name, known)));
 }
 

@@ -28,7 +28,7 @@ class Running {
  public:
   explicit Running(std::atomic_flag& flag) : flag_(flag) {
     if (flag_.test_and_set())
-      fail(ErrorKind::state, ErrorCode::busy, "the plan is busy: another thread is running it");
+      fail(ErrorCode::busy, "the plan is busy: another thread is running it");
   }
   ~Running() { flag_.clear(); }
 
@@ -239,7 +239,7 @@ void Plan::Impl::take_weights(const Weights& weights) {
       s.tensor = it->second;
   }
   if (!missing.empty() || !misshapen.empty())
-    fail(ErrorKind::name, ErrorCode::keys,
+    fail(ErrorCode::keys,
          "the weights do not fit the model: {} missing{}{}; {} of another shape{}{}",
          missing.size(), missing.empty() ? "" : " ", listing(missing), misshapen.size(),
          misshapen.empty() ? "" : " ", listing(misshapen));
@@ -331,7 +331,7 @@ void Plan::bind(const Weights& weights) {
 std::span<real> Plan::input(Value input) {
   auto it = impl_->program.inputs.find(input);
   if (it == impl_->program.inputs.end())
-    fail(ErrorKind::name, ErrorCode::keys, "nothing that the plan keeps depends on the input '{}'",
+    fail(ErrorCode::keys, "nothing that the plan keeps depends on the input '{}'",
          input ? input.graph->node(input).name : "");
   const Slot& s = impl_->slots[size_t(impl_->slot(it->second))];
   if (s.buffer < 0)

@@ -74,7 +74,7 @@ struct Plan::Impl {
   int kept_slot(Value kept) const {
     for (size_t i = 0; i < asked.size(); ++i)
       if (asked[i] == kept) return slot(program.kept[i]);
-    fail(ErrorKind::name, ErrorCode::keys, "the plan was not asked to keep '{}'",
+    fail(ErrorCode::keys, "the plan was not asked to keep '{}'",
          kept ? kept.graph->node(kept).name : "");
   }
 

@@ -50,8 +50,8 @@ class Walk {
     const Rule& rule = rules_.of_fanout(x);
     const auto* clone = std::get_if<rule::Clone>(&rule);
     if (!clone && !std::holds_alternative<rule::Sum>(rule))
-      fail(ErrorKind::unsupported, ErrorCode::unsupported,
-           "rule {} is not one for a fanout (Sum or Clone)", to_string(rule));
+      fail(ErrorCode::unsupported, "rule {} is not one for a fanout (Sum or Clone)",
+           to_string(rule));
     Value sum, shares;
     for (Value part : parts) {
       if (record_ || !clone) sum = sum ? add(sum, part) : part;
@@ -110,7 +110,7 @@ Values Op::relprop(const Emit& e, const Rule& rule, Value r) const {
       if (parts[i] && e.wanted[i]) parts[i] = mul(e.in(int(i)), parts[i]);
     return parts;
   }
-  fail(ErrorKind::unsupported, ErrorCode::unsupported, "{} '{}' does not know the rule {}", kind(),
+  fail(ErrorCode::unsupported, "{} '{}' does not know the rule {}", kind(),
        e.graph.node(e.node).name, to_string(rule));
 }
 
@@ -126,9 +126,8 @@ Values relevance(Value of, Value seed, const Values& wrt, const RuleTable& rules
   for (Value w : wrt) {
     results.push_back(walk.result(w));
     if (!results.back())
-      fail(ErrorKind::name, ErrorCode::keys,
-           "'{}' does not depend on '{}', so no relevance comes there", of.graph->node(of).name,
-           w.graph->node(w).name);
+      fail(ErrorCode::keys, "'{}' does not depend on '{}', so no relevance comes there",
+           of.graph->node(of).name, w.graph->node(w).name);
   }
   return results;
 }

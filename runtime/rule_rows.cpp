@@ -60,8 +60,7 @@ const Rule* RuleRows::find(std::string_view kind, bool first, Value v) const {
 
 void RuleRows::fail_without(std::string_view kind, Value v) const {
   const auto names = graph_.names_of(v);
-  fail(ErrorKind::unsupported, ErrorCode::unsupported,
-       "the relevance rules '{}' have none for {} '{}'", table_.name, kind,
+  fail(ErrorCode::unsupported, "the relevance rules '{}' have none for {} '{}'", table_.name, kind,
        names.empty() ? "" : names[0]);
 }
 

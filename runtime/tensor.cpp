@@ -14,9 +14,7 @@ constexpr std::align_val_t alignment{64};  // one cache line, one AVX-512 regist
 
 std::shared_ptr<void> allocate(size_t bytes) {
   void* p = ::operator new(std::max<size_t>(bytes, 1), alignment, std::nothrow);
-  if (!p)
-    fail(ErrorKind::memory, ErrorCode::no_memory, "out of memory: {} bytes could not be allocated",
-         bytes);
+  if (!p) fail(ErrorCode::no_memory, "out of memory: {} bytes could not be allocated", bytes);
   return {p, [](void* q) { ::operator delete(q, alignment); }};
 }
 
@@ -33,7 +31,7 @@ Tensor filled(const Shape& shape, const T* values, size_t count) {
 void expect(const Tensor& t, Dtype wanted) {
   if (!t) fail_shape("an empty tensor was read");
   if (t.type().dtype != wanted)
-    fail(ErrorKind::shape, ErrorCode::dtype, "a tensor of {} was read as {}",
+    fail(ErrorCode::dtype, "a tensor of {} was read as {}",
          wanted == Dtype::floating ? "integers" : "reals",
          wanted == Dtype::floating ? "reals" : "integers");
 }

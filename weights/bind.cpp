@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -159,8 +161,7 @@ class Binder {
                       counted(names.size(), "tensor lies", "tensors lie"), listing(names)));
     if (!parts.empty()) {
       const bool shapes_only = !misshapen_.empty() && parts.size() == 1;
-      fail(shapes_only ? ErrorKind::shape : ErrorKind::name,
-           shapes_only ? ErrorCode::shape : ErrorCode::keys, "{}: {}", checkpoint_.name(),
+      fail(shapes_only ? ErrorCode::shape : ErrorCode::keys, "{}: {}", checkpoint_.name(),
            fmt::join(parts, "; "));
     }
     for (const CheckpointTensor* t : unexpected_)
@@ -201,9 +202,8 @@ class Binder {
     std::vector<int64_t> index(t.shape.size());
     for (size_t axis = t.shape.size(); axis-- > 0; first /= t.shape[axis])
       index[axis] = first % t.shape[axis];
-    fail(ErrorKind::shape, ErrorCode::nonfinite,
-         "{}: '{}' has {} NaN and {} infinite values, first at {}", checkpoint_.name(),
-         printable(t.stored), nans, infinities, shape_text(index));
+    fail(ErrorCode::format, "{}: '{}' has {} NaN and {} infinite values, first at {}",
+         checkpoint_.name(), printable(t.stored), nans, infinities, shape_text(index));
   }
 
   const Checkpoint& checkpoint_;

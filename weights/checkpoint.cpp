@@ -32,16 +32,16 @@ constexpr int64_t max_index_bytes = int64_t(64) << 20;
   std::sort(safetensors.begin(), safetensors.end());
   const std::string where = path_text(folder);
   if (!safetensors.empty())
-    fail(ErrorKind::file, ErrorCode::not_found,
+    fail(ErrorCode::not_found,
          "{}: there is no model.safetensors in this folder; it holds {}: name the file", where,
          listing(safetensors));
   if (!pickles.empty())
-    fail(ErrorKind::file, ErrorCode::not_found,
+    fail(ErrorCode::not_found,
          "{}: there is no model.safetensors in this folder, only {}; pickle checkpoints can run "
          "programs and are not read: convert with torch.load(..., weights_only=True) and "
          "safetensors.torch.save_file",
          where, listing(pickles));
-  fail(ErrorKind::file, ErrorCode::not_found,
+  fail(ErrorCode::not_found,
        "{}: there is no model.safetensors or model.safetensors.index.json in this folder", where);
 }
 
@@ -66,26 +66,22 @@ ShardIndex parse_shard_index(std::string_view json, const std::string& file) {
   const JsonObject top(document, file);
   ShardIndex index;
   const auto map = top.object("weight_map");
-  if (!map) fail(ErrorKind::file, ErrorCode::format, "{}: 'weight_map' is missing", file);
+  if (!map) fail(ErrorCode::format, "{}: 'weight_map' is missing", file);
   for (const auto& [tensor, shard] : map->value().items()) {
     if (!shard.is_string())
-      fail(ErrorKind::file, ErrorCode::format,
-           "{}: the shard of tensor '{}' is {}, a string is expected", file, printable(tensor),
-           json_type(shard));
+      fail(ErrorCode::format, "{}: the shard of tensor '{}' is {}, a string is expected", file,
+           printable(tensor), json_type(shard));
     const auto& name = shard.get_ref<const std::string&>();
     if (!is_plain_file_name(name))
-      fail(ErrorKind::file, ErrorCode::format, "{}: shard '{}' is not a plain file name", file,
-           printable(name));
+      fail(ErrorCode::format, "{}: shard '{}' is not a plain file name", file, printable(name));
     index.files.emplace_back(tensor, name);
     index.shards.push_back(name);
   }
   std::sort(index.shards.begin(), index.shards.end());
   index.shards.erase(std::unique(index.shards.begin(), index.shards.end()), index.shards.end());
-  if (index.shards.empty())
-    fail(ErrorKind::file, ErrorCode::format, "{}: 'weight_map' names no tensor", file);
+  if (index.shards.empty()) fail(ErrorCode::format, "{}: 'weight_map' names no tensor", file);
   if (index.shards.size() > max_shards)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: {} shards, the limit is {}", file,
-         index.shards.size(), max_shards);
+    fail(ErrorCode::limit, "{}: {} shards, the limit is {}", file, index.shards.size(), max_shards);
   if (const auto metadata = top.object("metadata"))
     index.total_size = metadata->integer("total_size", 0, std::numeric_limits<int64_t>::max());
   return index;
@@ -134,21 +130,20 @@ void Checkpoint::open_shards(const fs::path& path) {
       parse_shard_index({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, file);
   const std::vector<std::string> missing = missing_shards(*folder_, index);
   if (!missing.empty())
-    fail(ErrorKind::file, ErrorCode::not_found, "{}: shard '{}' is not in {} ({} of {} missing)",
-         file, printable(missing[0]), path_text(*folder_), missing.size(), index.shards.size());
+    fail(ErrorCode::not_found, "{}: shard '{}' is not in {} ({} of {} missing)", file,
+         printable(missing[0]), path_text(*folder_), missing.size(), index.shards.size());
 
   std::map<std::string_view, size_t> owner;  // tensor -> number of the shard that has it
   for (const std::string& shard : index.shards) add_file(SafetensorsFile::open(*folder_ / shard));
   for (const CheckpointTensor& t : tensors_)
     if (const auto [it, fresh] = owner.emplace(t.name, t.file); !fresh)
-      fail(ErrorKind::file, ErrorCode::format, "{}: tensor '{}' is in two shards, '{}' and '{}'",
-           file, printable(t.name), printable(index.shards[it->second]),
-           printable(index.shards[t.file]));
+      fail(ErrorCode::format, "{}: tensor '{}' is in two shards, '{}' and '{}'", file,
+           printable(t.name), printable(index.shards[it->second]), printable(index.shards[t.file]));
   for (const auto& [tensor, shard] : index.files) {
     const auto it = owner.find(tensor);
     if (it == owner.end() || index.shards[it->second] != shard)
-      fail(ErrorKind::file, ErrorCode::format, "{}: tensor '{}' should be in '{}' but is not there",
-           file, printable(tensor), printable(shard));
+      fail(ErrorCode::format, "{}: tensor '{}' should be in '{}' but is not there", file,
+           printable(tensor), printable(shard));
   }
   const auto mapped = [&](const CheckpointTensor& t) {
     const auto it = std::lower_bound(
@@ -166,7 +161,7 @@ void Checkpoint::open_shards(const fs::path& path) {
       unmapped.push_back(t.name);
   }
   if (index.total_size && uint64_t(*index.total_size) != total)
-    fail(ErrorKind::file, ErrorCode::format,
+    fail(ErrorCode::format,
          "{}: total_size is {} but the tensors have {} bytes; the shards do not belong together",
          file, *index.total_size, total);
   if (!unmapped.empty())

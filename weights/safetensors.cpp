@@ -1,5 +1,7 @@
 #include "weights/safetensors.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -37,8 +39,7 @@ void refuse_other_kinds(std::span<const uint8_t> first, const std::string& file)
   if (kind == FileKind::safetensors || kind == FileKind::unknown || kind == FileKind::empty) return;
   std::string_view what = describe(kind);
   if (kind == FileKind::zip) what = "a zip archive (perhaps a pickle checkpoint)";
-  fail(ErrorKind::file, ErrorCode::format, "{}: this is {}, not safetensors; {}", file, what,
-       advice(kind));
+  fail(ErrorCode::format, "{}: this is {}, not safetensors; {}", file, what, advice(kind));
 }
 
 std::vector<int64_t> sizes_of(const Shape& shape) { return {shape.begin(), shape.end()}; }
@@ -46,9 +47,8 @@ std::vector<int64_t> sizes_of(const Shape& shape) { return {shape.begin(), shape
 void refuse_overflow(const Narrowing& lost, const std::string& where, std::string_view tensor,
                      std::string_view dtype, std::string_view instead) {
   if (lost.overflowed > 0)
-    fail(ErrorKind::shape, ErrorCode::dtype,
-         "{}'{}': {} values exceed the range of {} (largest {}); {}", where, printable(tensor),
-         lost.overflowed, dtype, lost.largest, instead);
+    fail(ErrorCode::dtype, "{}'{}': {} values exceed the range of {} (largest {}); {}", where,
+         printable(tensor), lost.overflowed, dtype, lost.largest, instead);
 }
 
 }  // namespace
@@ -79,15 +79,15 @@ void SafetensorsFile::load_header(const SafetensorsLimits& limits) {
   read_at(0, first);
   refuse_other_kinds(first, name_);
   if (size_ < 8)
-    fail(ErrorKind::file, ErrorCode::format,
-         "{}: not a safetensors file: {} bytes, at least 8 needed", name_, size_);
+    fail(ErrorCode::format, "{}: not a safetensors file: {} bytes, at least 8 needed", name_,
+         size_);
   uint64_t length = 0;
   std::memcpy(&length, first.data(), 8);
   if (length > limits.header_bytes)
-    fail(ErrorKind::file, ErrorCode::limit, "{}: header of {} bytes is over the limit of {}", name_,
-         length, limits.header_bytes);
+    fail(ErrorCode::limit, "{}: header of {} bytes is over the limit of {}", name_, length,
+         limits.header_bytes);
   if (length > size_ - 8)
-    fail(ErrorKind::file, ErrorCode::format,
+    fail(ErrorCode::format,
          "{}: header claims {} bytes but only {} follow; the download is probably incomplete",
          name_, length, size_ - 8);
   data_begin_ = 8 + length;
@@ -111,7 +111,7 @@ void SafetensorsFile::read_at(uint64_t offset, std::span<uint8_t> to) const {
   if (!source_) {
     auto again = std::make_shared<const InputFile>(path_);
     if (uint64_t(again->size()) != size_)
-      fail(ErrorKind::file, ErrorCode::io,
+      fail(ErrorCode::io,
            "{}: its size changed from {} to {} bytes while it was "
            "in use",
            name_, size_, again->size());
@@ -137,7 +137,7 @@ void SafetensorsFile::read_bytes(const TensorEntry& entry, uint64_t offset,
 
 Tensor SafetensorsFile::read(const TensorEntry& entry, Narrowing* lost) const {
   if (!is_weight_dtype(entry.dtype))
-    fail(ErrorKind::shape, ErrorCode::dtype,
+    fail(ErrorCode::dtype,
          "{}: tensor '{}': dtype '{}' is not supported (weights may be F64, F32, F16, BF16)", name_,
          printable(entry.name), name_of(entry.dtype));
   if (entry.shape.size() > Shape::max_rank)
@@ -166,8 +166,7 @@ Tensor SafetensorsFile::read(const TensorEntry& entry, Narrowing* lost) const {
 
 Tensor SafetensorsFile::read(std::string_view tensor) const {
   const TensorEntry* entry = find(tensor);
-  if (!entry)
-    fail(ErrorKind::name, ErrorCode::keys, "{}: there is no tensor '{}'", name_, printable(tensor));
+  if (!entry) fail(ErrorCode::keys, "{}: there is no tensor '{}'", name_, printable(tensor));
   return read(*entry);
 }
 

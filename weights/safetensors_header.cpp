@@ -1,5 +1,7 @@
 // The JSON header of a safetensors file, read as events: duplicate keys are seen, and memory stays
 // proportional to the entries kept.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -35,7 +37,7 @@ class HeaderReader {
       return true;
     }
     if (entry_.shape.size() >= limits_.dimensions)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: {}: more than {} dimensions", file_, tensor(),
+      fail(ErrorCode::limit, "{}: {}: more than {} dimensions", file_, tensor(),
            limits_.dimensions);
     entry_.shape.push_back(int64_t(v));
     return true;
@@ -45,7 +47,7 @@ class HeaderReader {
     if (at_ != At::tensor || field_ != Field::dtype) return unexpected("a string");
     const auto known = stored_dtype(v);
     if (!known)
-      fail(ErrorKind::file, ErrorCode::dtype,
+      fail(ErrorCode::format,
            "{}: {}: dtype '{}' is not supported (weights may be F64, F32, F16, BF16)", file_,
            tensor(), printable(v));
     entry_.dtype = *known;
@@ -113,8 +115,7 @@ class HeaderReader {
  private:
   template <class... A>
   void format(fmt::format_string<A...> text, A&&... a) {
-    fail(ErrorKind::file, ErrorCode::format, "{}: {}", file_,
-         fmt::format(text, std::forward<A>(a)...));
+    fail(ErrorCode::format, "{}: {}", file_, fmt::format(text, std::forward<A>(a)...));
   }
   std::string tensor() const { return fmt::format("tensor '{}'", printable(entry_.name)); }
 
@@ -126,18 +127,18 @@ class HeaderReader {
       return true;
     }
     if (v.size() > limits_.name_bytes)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: a tensor name of {} bytes, the limit is {}",
-           file_, v.size(), limits_.name_bytes);
+      fail(ErrorCode::limit, "{}: a tensor name of {} bytes, the limit is {}", file_, v.size(),
+           limits_.name_bytes);
     if (v.find('\0') != v.npos) format("tensor '{}': its name contains a zero byte", printable(v));
     if (header_.entries.size() >= limits_.tensors)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: more than {} tensors", file_, limits_.tensors);
+      fail(ErrorCode::limit, "{}: more than {} tensors", file_, limits_.tensors);
     entry_.name = std::move(v);
     return true;
   }
   bool metadata(std::string& v) {
     if (v.size() > limits_.metadata_bytes)
-      fail(ErrorKind::file, ErrorCode::limit, "{}: metadata '{}' has {} bytes, the limit is {}",
-           file_, printable(metadata_key_), v.size(), limits_.metadata_bytes);
+      fail(ErrorCode::limit, "{}: metadata '{}' has {} bytes, the limit is {}", file_,
+           printable(metadata_key_), v.size(), limits_.metadata_bytes);
     header_.metadata[metadata_key_] = std::move(v);
     return true;
   }
@@ -193,20 +194,17 @@ void check_size(const TensorEntry& e, uint64_t data_bytes, const std::string& fi
     overflow = __builtin_mul_overflow(bits, uint64_t(size), &bits) || overflow;
   // A zero among huge sizes means no elements; the others still may not overflow.
   if (overflow)
-    fail(ErrorKind::file, ErrorCode::format, "{}: tensor '{}': shape {} is too large to exist",
-         file, printable(e.name), shape_text(e.shape));
+    fail(ErrorCode::format, "{}: tensor '{}': shape {} is too large to exist", file,
+         printable(e.name), shape_text(e.shape));
   if (bits % 8 != 0)
-    fail(ErrorKind::file, ErrorCode::format,
-         "{}: tensor '{}': shape {} of {} does not fill whole bytes", file, printable(e.name),
-         shape_text(e.shape), name_of(e.dtype));
+    fail(ErrorCode::format, "{}: tensor '{}': shape {} of {} does not fill whole bytes", file,
+         printable(e.name), shape_text(e.shape), name_of(e.dtype));
   if (e.begin > e.end || e.end > data_bytes)
-    fail(ErrorKind::file, ErrorCode::format,
-         "{}: tensor '{}': bytes {}..{} lie outside the {} data bytes", file, printable(e.name),
-         e.begin, e.end, data_bytes);
+    fail(ErrorCode::format, "{}: tensor '{}': bytes {}..{} lie outside the {} data bytes", file,
+         printable(e.name), e.begin, e.end, data_bytes);
   if (e.end - e.begin != bits / 8)
-    fail(ErrorKind::file, ErrorCode::format,
-         "{}: tensor '{}': shape {} of {} needs {} bytes but its range has {}", file,
-         printable(e.name), shape_text(e.shape), name_of(e.dtype), bits / 8, e.end - e.begin);
+    fail(ErrorCode::format, "{}: tensor '{}': shape {} of {} needs {} bytes but its range has {}",
+         file, printable(e.name), shape_text(e.shape), name_of(e.dtype), bits / 8, e.end - e.begin);
 }
 
 // The tensors tile the data: no hole, no overlap, nothing after the last.
@@ -222,16 +220,14 @@ void check_tiling(const std::vector<TensorEntry>& entries, uint64_t data_bytes,
   for (size_t i = 0; i < order.size(); ++i) {
     const TensorEntry& e = entries[order[i]];
     if (e.begin > at)
-      fail(ErrorKind::file, ErrorCode::format, "{}: bytes {}..{} belong to no tensor", file, at,
-           e.begin);
+      fail(ErrorCode::format, "{}: bytes {}..{} belong to no tensor", file, at, e.begin);
     if (e.begin < at)
-      fail(ErrorKind::file, ErrorCode::format, "{}: tensors '{}' and '{}' overlap at byte {}", file,
+      fail(ErrorCode::format, "{}: tensors '{}' and '{}' overlap at byte {}", file,
            printable(entries[order[i - 1]].name), printable(e.name), e.begin);
     at = e.end;
   }
   if (at != data_bytes)
-    fail(ErrorKind::file, ErrorCode::format, "{}: {} bytes after the last tensor", file,
-         data_bytes - at);
+    fail(ErrorCode::format, "{}: {} bytes after the last tensor", file, data_bytes - at);
 }
 
 }  // namespace
@@ -251,7 +247,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_
             [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
   for (size_t i = 1; i < header.entries.size(); ++i)
     if (header.entries[i].name == header.entries[i - 1].name)
-      fail(ErrorKind::file, ErrorCode::format, "{}: tensor '{}' is declared twice", file,
+      fail(ErrorCode::format, "{}: tensor '{}' is declared twice", file,
            printable(header.entries[i].name));
   for (const TensorEntry& e : header.entries) check_size(e, data_bytes, file);
   check_tiling(header.entries, data_bytes, file);

@@ -1,4 +1,4 @@
-// Errors. Every failure of the library is one exception type that carries a kind, a stable code,
+// Errors. Every failure of the library is one exception type that carries a stable code,
 // one sentence for people, and fields for programs. The library never prints, exits or aborts.
 #pragma once
 
@@ -9,6 +9,7 @@
 
 namespace whence {
 
+// What a program that handles errors needs to tell apart at least; follows from the code.
 enum class ErrorKind {
   usage,        // an argument that a person typed or a program passed
   file,         // a file that is absent, unreadable, or not what it claims to be
@@ -22,27 +23,60 @@ enum class ErrorKind {
   internal,     // a bug in whence
 };
 
-// Finer than the kind, and stable: programs may switch on it.
+// What failed. Stable: programs may switch on it.
 enum class ErrorCode {
   usage,
-  not_found,
-  io,
-  format,
-  limit,
-  keys,
+  not_found,  // file: it is not there
+  io,         // file: it cannot be read or written
+  format,     // file: its content is not what it must be
+  limit,      // file: it, or something in it, is larger than whence reads
+  keys,       // name
   shape,
-  dtype,
-  nonfinite,
+  dtype,  // shape: integers where reals are needed, or the reverse
   unsupported,
-  item,
-  no_memory,
-  device_memory,
+  item,           // the input itself: its size, its type, its picture
+  nonfinite,      // item: its answer or its attribution
+  no_memory,      // memory
+  device_memory,  // device, as the next two
   device_missing,
   device_lost,
-  busy,
+  busy,  // state, as the next one
   cancelled,
   internal,
 };
+constexpr ErrorKind kind_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::usage:
+      return ErrorKind::usage;
+    case ErrorCode::not_found:
+    case ErrorCode::io:
+    case ErrorCode::format:
+    case ErrorCode::limit:
+      return ErrorKind::file;
+    case ErrorCode::keys:
+      return ErrorKind::name;
+    case ErrorCode::shape:
+    case ErrorCode::dtype:
+      return ErrorKind::shape;
+    case ErrorCode::unsupported:
+      return ErrorKind::unsupported;
+    case ErrorCode::item:
+    case ErrorCode::nonfinite:
+      return ErrorKind::item;
+    case ErrorCode::no_memory:
+      return ErrorKind::memory;
+    case ErrorCode::device_memory:
+    case ErrorCode::device_missing:
+    case ErrorCode::device_lost:
+      return ErrorKind::device;
+    case ErrorCode::busy:
+    case ErrorCode::cancelled:
+      return ErrorKind::state;
+    case ErrorCode::internal:
+      break;
+  }
+  return ErrorKind::internal;
+}
 
 struct ErrorFields {
   std::string file, item, tensor, expected, found;
@@ -51,15 +85,14 @@ struct ErrorFields {
 
 class Error : public std::exception {
  public:
-  Error(ErrorKind kind, ErrorCode code, std::string message, ErrorFields fields = {})
-      : kind_(kind), code_(code), message_(std::move(message)), fields_(std::move(fields)) {}
+  Error(ErrorCode code, std::string message, ErrorFields fields = {})
+      : code_(code), message_(std::move(message)), fields_(std::move(fields)) {}
   const char* what() const noexcept override { return message_.c_str(); }
-  ErrorKind kind() const noexcept { return kind_; }
+  ErrorKind kind() const noexcept { return kind_of(code_); }
   ErrorCode code() const noexcept { return code_; }
   const ErrorFields& fields() const noexcept { return fields_; }
 
  private:
-  ErrorKind kind_;
   ErrorCode code_;
   std::string message_;
   ErrorFields fields_;

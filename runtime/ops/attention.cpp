@@ -51,7 +51,7 @@ void AttentionOp::run(Stream& s, std::span<const View> in, std::span<const View>
 
 Values AttentionOp::vjp(const Emit& e, std::span<const Value> dy) const {
   if (dy[1] || dy[2])
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+    fail(ErrorCode::unsupported,
          "attention: a gradient through captured probabilities is not supported; write the softmax "
          "and "
          "the two products out instead");

@@ -95,7 +95,7 @@ std::vector<Type> Conv::infer(std::span<const Type> in) const {
 }
 
 void Conv::run(Stream&, std::span<const View>, std::span<const View>) const {
-  fail(ErrorKind::internal, ErrorCode::internal, "{}", unpacked);
+  fail(ErrorCode::internal, "{}", unpacked);
 }
 
 Values Conv::vjp(const Emit& e, std::span<const Value> dy) const {
@@ -125,7 +125,7 @@ std::vector<Type> ConvGrad::infer(std::span<const Type> in) const {
 }
 
 void ConvGrad::run(Stream&, std::span<const View>, std::span<const View>) const {
-  fail(ErrorKind::internal, ErrorCode::internal, "{}", unpacked);
+  fail(ErrorCode::internal, "{}", unpacked);
 }
 
 // What the packed order depends on, besides the weight.

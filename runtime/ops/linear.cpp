@@ -21,7 +21,7 @@ std::vector<Type> Linear::infer(std::span<const Type> in) const {
 }
 
 void Linear::run(Stream&, std::span<const View>, std::span<const View>) const {
-  fail(ErrorKind::internal, ErrorCode::internal, "{}", unpacked);
+  fail(ErrorCode::internal, "{}", unpacked);
 }
 
 Values Linear::vjp(const Emit& e, std::span<const Value> dy) const {
@@ -65,7 +65,7 @@ std::vector<Type> LinearGrad::infer(std::span<const Type> in) const {
 }
 
 void LinearGrad::run(Stream&, std::span<const View>, std::span<const View>) const {
-  fail(ErrorKind::internal, ErrorCode::internal, "{}", unpacked);
+  fail(ErrorCode::internal, "{}", unpacked);
 }
 
 RowFlow LinearGrad::row_flow(std::span<const Type> in) const {

@@ -1,7 +1,7 @@
 // What the operator files share.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "runtime/check.h"
 #include "runtime/stream.h"
@@ -22,8 +22,7 @@ Value emit(Values in, A&&... options) {
 inline void expect_real(std::string_view kind, std::span<const Type> in) {
   for (const Type& t : in)
     if (t.dtype != Dtype::floating)
-      fail(ErrorKind::shape, ErrorCode::dtype, "{}: an operand holds integers, reals are needed",
-           kind);
+      fail(ErrorCode::dtype, "{}: an operand holds integers, reals are needed", kind);
 }
 
 inline int64_t last(const Shape& s) { return s.rank() ? s[-1] : 1; }

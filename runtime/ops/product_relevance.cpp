@@ -103,7 +103,7 @@ class Rules {
   }
   template <class Other>
   Value operator()(const Other& rule) const {
-    fail(ErrorKind::unsupported, ErrorCode::unsupported, "{} '{}' does not know the rule {}",
+    fail(ErrorCode::unsupported, "{} '{}' does not know the rule {}",
          e_.graph.node(e_.node).op->kind(), e_.graph.node(e_.node).name, to_string(Rule(rule)));
   }
 

@@ -1,5 +1,7 @@
 #include "runtime/ops/shape.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "kernels/elementwise.h"
@@ -194,6 +196,7 @@ void UnitRow::run(Stream& s, std::span<const View>, std::span<const View> out) c
   });
 }
 
+std::string Constant::detail() const { return fmt::format("{}", fmt::join(values, ",")); }
 void Constant::run(Stream& s, std::span<const View>, std::span<const View> out) const {
   const int64_t step = int64_t(values.size());
   on(s, [&](auto& q) {

@@ -48,7 +48,7 @@ struct UnitRow final : Op {
 struct Constant final : Op {
   Constant(Shape s, std::vector<real> v) : shape(s), values(std::move(v)) {}
   std::string_view kind() const override { return "constant"; }
-  std::string detail() const override { return fmt::format("{}", fmt::join(values, ",")); }
+  std::string detail() const override;
   std::vector<Type> infer(std::span<const Type>) const override { return {Type{shape}}; }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Shape shape;

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "explain/rule_file.h"
+#include "explain/rules/file.h"
 #include "whence/error.h"
 
 namespace {

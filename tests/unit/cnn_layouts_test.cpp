@@ -1,7 +1,7 @@
 // Checkpoints of convolutional classifiers in every layout: loading, and what is refused.
 #include "models/cnn_layouts.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 

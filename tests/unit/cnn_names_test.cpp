@@ -1,6 +1,6 @@
 // Convolutional architectures at full size: what their checkpoints call the tensors, their shapes,
 // and how many parameters they have, against PyTorch (tests/golden/make_cnn.py).
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "models/cnn_config.h"
 #include "tests/unit/golden_file.h"

@@ -1,6 +1,6 @@
 // What holds for every method: independence of chunks, threads and neighbours; targets; memory;
 // errors.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 

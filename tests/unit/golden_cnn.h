@@ -2,7 +2,7 @@
 // stored: a name, a seed and an index determine every number.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include "models/load.h"

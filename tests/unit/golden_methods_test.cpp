@@ -1,6 +1,6 @@
 // Every method against results of PyTorch implementations, on tiny models in every layout
 // (tests/golden/README.md).
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #include "tests/unit/op_cases.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "whence/ops.h"
 

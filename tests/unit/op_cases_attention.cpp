@@ -1,5 +1,5 @@
 // Attention and what follows from the cotangent of its context.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "tests/unit/op_cases.h"
 #include "whence/ops.h"

@@ -1,5 +1,5 @@
 // Convolutions, batch norm, pooling.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "tests/ref/conv.h"
 #include "tests/unit/op_cases.h"

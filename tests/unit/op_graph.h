@@ -1,7 +1,7 @@
 // A case of the operator table as a graph with its gradients.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "tests/unit/op_cases.h"
 #include "whence/error.h"

@@ -1,6 +1,6 @@
 // Attention gradients that share a step, products that take over what follows them, and memory that
 // is taken over: fewer steps, equal values.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/random_tensors.h"

@@ -1,5 +1,5 @@
 // What each pass of a plan changes, and that it changes no value: programs with and without it.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/random_tensors.h"

@@ -1,5 +1,5 @@
 // The Rescale rule on graphs small enough to check by hand: numbers that Captum's own tests assert.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/message_of.h"

@@ -1,12 +1,11 @@
 // Rule tables by name and from JSON: what is read, what is refused and in which words.
-#include "explain/rule_file.h"
-
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
 #include <set>
 
+#include "explain/rules/file.h"
 #include "tests/unit/message_of.h"
 #include "tests/unit/tiny_model.h"
 #include "whence/op.h"

@@ -1,4 +1,4 @@
-#include "explain/rule_file.h"
+#include "explain/rules/file.h"
 
 #include <algorithm>
 #include <cmath>
@@ -16,7 +16,7 @@ constexpr double largest_number = 1e30;
 constexpr int64_t most_bytes = int64_t(1) << 20;  // of a file
 
 [[noreturn]] void reject(const std::string& place, const std::string& what) {
-  fail(ErrorKind::file, ErrorCode::format, "{}: {}", place, what);
+  fail(ErrorCode::format, "{}: {}", place, what);
 }
 
 // The parameters of one row, by the names of the fields of its rule.
@@ -224,7 +224,7 @@ const Json& rows_of(const JsonObject& table) {
 RuleTable box_of_pixels(const Model& model) {
   const Preprocess& p = model.preprocess;
   if (model.input.rank() != 3 || size_t(model.input[0]) != p.mean.size())
-    fail(ErrorKind::unsupported, ErrorCode::unsupported,
+    fail(ErrorCode::unsupported,
          "rules epsilon-gamma-box: '{}' has inputs of {}, bounds are known for images of {} "
          "channels",
          model.name, to_string(model.input), p.mean.size());

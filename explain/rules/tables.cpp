@@ -1,5 +1,5 @@
 // The rule tables of the literature, and what rules are called.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "whence/rules.h"
 
@@ -18,7 +18,7 @@ RuleTable chefer(std::string name, const rule::AlphaBeta& linear, const Rule& su
            {"relu|gelu|gelu_tanh|gelu_quick|tanh|layer_norm|softmax|affine|reshape|concat|patchify",
             "*", rule::Pass{}},
            // One product makes queries, keys and values there: their inputs' parts add up.
-           {"fanout", "*norm1", rule::Sum{}},
+           {"fanout", "*attn.in", rule::Sum{}},
            {"fanout", "*", rule::Clone{}}}};
 }
 

@@ -1,12 +1,12 @@
 // Colours for maps, and maps laid over their images.
-#include "explain/picture.h"
+#include "explain/draw/picture.h"
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <optional>
 
-#include "explain/legend.h"
+#include "explain/draw/legend.h"
 #include "kernels/picture.h"
 #include "runtime/check.h"
 #include "runtime/stream.h"
@@ -19,8 +19,7 @@ void check_plane(const Shape& plane) {
     fail_shape("a map of shape {} cannot be drawn, [H, W] expected", to_string(plane));
 }
 void fail_not_finite() {
-  fail(ErrorKind::item, ErrorCode::nonfinite,
-       "a map with values that are not finite cannot be drawn");
+  fail(ErrorCode::nonfinite, "a map with values that are not finite cannot be drawn");
 }
 
 std::array<uint8_t, 3> jet(uint8_t index) { return k::jet_colour(index); }

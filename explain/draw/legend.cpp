@@ -1,6 +1,6 @@
-#include "explain/legend.h"
+#include "explain/draw/legend.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <string_view>

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "explain/picture.h"
+#include "explain/draw/picture.h"
 #include "runtime/check.h"
 #include "whence/picture.h"
 
