@@ -58,9 +58,22 @@ struct RowFlow {
   unsigned whole_outputs = 0;    // contract, bit o: output o has no rows, it is summed over them
 };
 
+// What rules and methods need to know of an op, so that none has to recognise it by its kind.
+struct Traits {
+  bool product = false;     // linear in input 0, with a weight as input 1 and perhaps a bias
+  bool activation = false;  // of every element a function of that element alone, with a curve
+  bool rectifier = false;   // an activation whose slope is 1 in some range and 0 elsewhere
+  // Every element of the output is an element of an input, and none occurs twice: what comes back
+  // to the output goes to where its elements were.
+  bool move = false;
+  // Is output 0 never below 0: for all inputs, or wherever no input is below 0?
+  enum NonNegative : uint8_t { unknown, if_inputs_are, always } non_negative = unknown;
+};
+
 struct Op {
   virtual ~Op() = default;
   virtual std::string_view kind() const = 0;
+  virtual Traits traits() const { return {}; }
   // Options that distinguish two ops of one kind, for keys and listings ("axis=1").
   virtual std::string detail() const { return {}; }
   virtual std::vector<Type> infer(std::span<const Type> in) const = 0;
