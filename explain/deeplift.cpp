@@ -104,13 +104,11 @@ class DeepLift final : public Method {
 
   Values wanted(Scored& s) const {
     const rule::Rescale rescale;
-    const RuleTable table{"rescale",
-                          {{"relu|relu6|gelu|gelu_tanh|gelu_quick|tanh|max_pool", "*", rescale}}};
     const bool logit = kind_ == ScoreKind::logit;
     const int64_t n = inputs_in(s.rows());
     const Value seed =
         logit ? slice(s.selector, 0, 0, n) : softmax_multipliers(s, n, rescale.epsilon);
-    const Value m = gradient(s.logits, seed, {s.image}, table)[0];
+    const Value m = gradient(s.logits, seed, {s.image}, {{"activation|max_pool", "*", rescale}})[0];
     if (!multiply_) return {m};
     return {mul(m, sub(s.graph.at("pair.input"), s.graph.at("pair.baseline")))};
   }

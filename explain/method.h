@@ -2,9 +2,10 @@
 #pragma once
 
 #include "explain/pass.h"
-#include "whence/rules.h"
 
 namespace whence {
+
+struct RuleTable;  // whence/rules.h
 
 struct Job {
   const Model& model;

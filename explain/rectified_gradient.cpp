@@ -14,16 +14,15 @@
 #include "runtime/check.h"
 #include "whence/image.h"
 #include "whence/op.h"
+#include "whence/rules.h"
 
 namespace whence {
 namespace {
 
-RuleTable rectifiers(Rule rule) { return {"rectifiers", {{"relu|relu6", "*", rule}}}; }
-
 void expect_rectifiers(const Scored& s, std::string_view method) {
   for (int n = 0; n < s.graph.size(); ++n) {
     const Op* op = s.graph.node(n).op.get();
-    if (op && (op->kind() == "relu" || op->kind() == "relu6")) return;
+    if (op && op->traits().rectifier) return;
   }
   fail(ErrorCode::unsupported, "method {} changes the gradient of rectifiers, '{}' has none",
        method, s.model.name);
@@ -70,9 +69,9 @@ class RectifiedGradient final : public Method {
  private:
   Values wanted(Scored& s, const std::string& layer) {
     expect_rectifiers(s, id_);
-    const RuleTable table =
-        rectifiers(id_ == "deconvolution" ? Rule(rule::Deconvolution{}) : Rule(rule::Guided{}));
-    Values values = gradient(s.outputs, s.selector, {s.image}, table);
+    const GradientRule rule =
+        id_ == "deconvolution" ? GradientRule(rule::Deconvolution{}) : rule::Guided{};
+    Values values = gradient(s.outputs, s.selector, {s.image}, {{"rectifier", "*", rule}});
     if (!cam_) return values;
     layer_ = layer_of(s, id_, layer);
     const Value g = s.gradient_by({layer_.value})[0];

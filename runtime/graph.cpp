@@ -13,14 +13,6 @@ const Type& Value::type() const {
   return graph->node(node).out[size_t(output)];
 }
 
-Values Op::vjp(const Emit&, std::span<const Value>) const {
-  fail(ErrorCode::unsupported, "{} has no gradient rule", kind());
-}
-
-Value Op::inner_gradient(const Emit&, int output, Value) const {
-  fail(ErrorCode::unsupported, "{} has no gradient by its output {}", kind(), output);
-}
-
 Value Graph::append(Node node) {
   nodes_.push_back(std::move(node));
   return {this, int(nodes_.size()) - 1, 0};

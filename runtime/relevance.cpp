@@ -1,10 +1,11 @@
-// Relevance by adding nodes: the walk of gradient.cpp, with a rule of the table in place of the
-// gradient.
+// Relevance by adding nodes: on the way back every op hands on what came to it by the rule that
+// the table has for it.
 #include <algorithm>
-#include <set>
 
 #include "runtime/check.h"
+#include "runtime/ops/conv.h"
 #include "runtime/rule_rows.h"
+#include "runtime/walk.h"
 #include "whence/op.h"
 #include "whence/ops.h"
 
@@ -13,45 +14,43 @@ namespace {
 
 using Record = std::function<void(const RelevanceStep&)>;
 
-class Walk {
+// The batch norm that becomes part of a product because nothing else reads it, by product.
+std::map<int, int> merged_norms(const Graph& graph, int last) {
+  std::vector<int> readers(size_t(last) + 1);
+  for (int n = 0; n <= last; ++n)
+    for (Value v : graph.node(n).in) ++readers[size_t(v.node)];
+  std::map<int, int> norms;
+  for (int n = 0; n <= last; ++n) {
+    const Node& node = graph.node(n);
+    if (!dynamic_cast<const BatchNorm*>(node.op.get())) continue;
+    const Node& product = graph.node(node.in[0]);
+    if (product.op && product.op->traits().product && readers[size_t(node.in[0].node)] == 1)
+      norms[node.in[0].node] = n;
+  }
+  return norms;
+}
+
+class RelevanceWalk final : public Walk {
  public:
-  Walk(Value of, const Values& wrt, const RuleTable& table, const Record& record)
-      : graph_(*of.graph),
-        rules_(graph_, of.node, table),
-        record_(record),
-        wanted_(wrt.begin(), wrt.end()) {
-    leads_.resize(size_t(of.node) + 1, false);
-    for (int n = 0; n <= of.node; ++n) {
-      const Node& node = graph_.node(n);
-      leads_[size_t(n)] = std::any_of(node.in.begin(), node.in.end(),
-                                      [&](Value v) { return bool(leads_[size_t(v.node)]); });
-      for (int o = 0; o < int(node.out.size()); ++o)
-        if (wanted_.contains(Value{&graph_, n, o})) leads_[size_t(n)] = true;
-    }
-  }
-
-  void run(Value of, Value seed) {
-    contributions_[of] = {seed};
-    for (int n = of.node; n >= 0; --n)
-      if (leads_[size_t(n)]) visit(n);
-  }
-
-  // What has come together at a value; empty if nothing has.
-  Value result(Value v) {
-    const auto it = contributions_.find(v);
-    if (it == contributions_.end()) return {};
-    Values& parts = it->second;
-    if (parts.size() > 1) parts = {joined(v, parts)};
-    return parts[0];
+  RelevanceWalk(Value of, const Values& wrt, const RuleTable& table, const Record& record)
+      : Walk(of, wrt), table_(table), rows_(graph_, of.node), record_(record) {
+    if (table.merge_norms) norms_ = merged_norms(graph_, of.node);
   }
 
  private:
+  void arrive(Value at, Value part) override { parts_[at].push_back(part); }
+
+  Value arrived(Value at) override {
+    const auto it = parts_.find(at);
+    if (it == parts_.end()) return {};
+    Values& parts = it->second;
+    if (parts.size() > 1) parts = {joined(at, parts)};
+    return parts[0];
+  }
+
   Value joined(Value x, const Values& parts) {
-    const Rule& rule = rules_.of_fanout(x);
+    const FanoutRule& rule = rule_of_fanout(x);
     const auto* clone = std::get_if<rule::Clone>(&rule);
-    if (!clone && !std::holds_alternative<rule::Sum>(rule))
-      fail(ErrorCode::unsupported, "rule {} is not one for a fanout (Sum or Clone)",
-           to_string(rule));
     Value sum, shares;
     for (Value part : parts) {
       if (record_ || !clone) sum = sum ? add(sum, part) : part;
@@ -63,55 +62,71 @@ class Walk {
     return met;
   }
 
-  void visit(int n) {
+  void visit(int n) override {
     const Node& node = graph_.node(n);
-    const Value out{&graph_, n, 0}, r = result(out);
+    const Value out{&graph_, n, 0}, r = arrived(out);
     if (!r || !node.op) return;
-    const Rule& rule = rules_.of_node(n);
-    Emit e{graph_, n, {}, rules_.merged_norm(n)};
-    for (Value v : node.in) e.wanted.push_back(leads_[size_t(v.node)]);
+    const RelevanceRule& rule = rule_of(n);
+    RelevanceEmit e{{graph_, n, leading_inputs(n)}};
     for (int o = 1; o < int(node.out.size()); ++o)
-      e.wanted.push_back(wanted_.contains(Value{&graph_, n, o}));
-    if (std::none_of(e.wanted.begin(), e.wanted.end(), [](bool w) { return w; })) return;
+      e.wanted_inside.push_back(wanted({&graph_, n, o}));
+    if (const auto norm = norms_.find(n); norm != norms_.end()) e.merged_norm = norm->second;
+    const auto any = [](const std::vector<bool>& of) {
+      return std::ranges::find(of, true) != of.end();
+    };
+    if (!any(e.wanted) && !any(e.wanted_inside)) return;
     RelevanceStep step{out, std::string(node.op->kind()), to_string(rule), r, {}};
     if (record_) e.absorbed = &step.absorbed;
     const Values parts = node.op->relprop(e, rule, r);
     for (size_t i = 0; i < parts.size(); ++i) {
-      if (!parts[i] || !e.wanted[i]) continue;
       const bool input = i < node.in.size();
-      contributions_[input ? node.in[i] : Value{&graph_, n, int(i - node.in.size()) + 1}].push_back(
-          parts[i]);
+      const size_t inside = i - node.in.size();
+      if (!parts[i] || !(input ? e.wanted[i] : e.wanted_inside[inside])) continue;
+      arrive(input ? node.in[i] : Value{&graph_, n, int(inside) + 1}, parts[i]);
       step.parts.push_back(parts[i]);
     }
     if (record_) record_(step);
   }
 
-  Graph& graph_;
-  RuleRows rules_;
+  const RelevanceRule& rule_of(int node) const {
+    if (const RelevanceRule* rule = rows_.find(table_.rows, node)) return *rule;
+    fail_without(graph_.node(node).op->kind(), Value{&graph_, node, 0});
+  }
+  const FanoutRule& rule_of_fanout(Value x) const {
+    for (const FanoutRow& row : table_.fanouts)
+      if (fits_name(graph_, row.name, x)) return row.rule;
+    fail_without("fanout", x);
+  }
+  [[noreturn]] void fail_without(std::string_view kind, Value v) const {
+    const auto names = graph_.names_of(v);
+    fail(ErrorCode::unsupported, "the relevance rules '{}' have none for {} '{}'", table_.name,
+         kind, names.empty() ? "" : names[0]);
+  }
+
+  const RuleTable& table_;
+  RuleRows rows_;
+  std::map<int, int> norms_;
   const Record& record_;
-  std::set<Value> wanted_;
-  std::vector<bool> leads_;
-  std::map<Value, Values> contributions_;
+  std::map<Value, Values> parts_;
 };
 
 }  // namespace
 
-Values Op::relprop(const Emit& e, const Rule& rule, Value r) const {
-  if (std::holds_alternative<rule::Pass>(rule)) {
-    if (rearranges()) return vjp(e, std::span(&r, 1));
-    if (r.shape() == e.in(0).shape()) return {r};
-  }
-  const auto* norm = std::get_if<rule::Norm>(&rule);
-  const auto* epsilon = std::get_if<rule::Epsilon>(&rule);
-  if (norm || epsilon) {
-    const Value share = divide(r, e.out(), norm ? norm->by : epsilon->by);
-    Values parts = vjp(e, std::span(&share, 1));
-    for (size_t i = 0; i < parts.size(); ++i)
-      if (parts[i] && e.wanted[i]) parts[i] = mul(e.in(int(i)), parts[i]);
-    return parts;
-  }
-  fail(ErrorCode::unsupported, "{} '{}' does not know the rule {}", kind(),
-       e.graph.node(e.node).name, to_string(rule));
+std::string to_string(const RelevanceRule& rule) {
+  const std::string name = std::visit([](const auto& one) { return one.name; }, rule);
+  if (const auto* ab = std::get_if<rule::AlphaBeta>(&rule))
+    return fmt::format("{}({}, {}{})", name, ab->alpha, ab->beta, ab->joint ? ", joint" : "");
+  if (const auto* epsilon = std::get_if<rule::Epsilon>(&rule))
+    return fmt::format("{}({})", name, epsilon->by.epsilon);
+  if (const auto* gamma = std::get_if<rule::Gamma>(&rule))
+    return fmt::format("{}({})", name, gamma->gamma);
+  return name;
+}
+std::string to_string(const FanoutRule& rule) {
+  return std::visit([](const auto& one) { return one.name; }, rule);
+}
+std::string to_string(const GradientRule& rule) {
+  return std::visit([](const auto& one) { return one.name; }, rule);
 }
 
 Values relevance(Value of, Value seed, const Values& wrt, const RuleTable& rules,
@@ -120,15 +135,11 @@ Values relevance(Value of, Value seed, const Values& wrt, const RuleTable& rules
   if (seed.shape() != of.shape())
     fail_shape("the seed has shape {}, the value it seeds {}", to_string(seed.shape()),
                to_string(of.shape()));
-  Walk walk(of, wrt, rules, record);
-  walk.run(of, seed);
-  Values results;
-  for (Value w : wrt) {
-    results.push_back(walk.result(w));
-    if (!results.back())
+  Values results = RelevanceWalk(of, wrt, rules, record).run(seed);
+  for (size_t i = 0; i < wrt.size(); ++i)
+    if (!results[i])
       fail(ErrorCode::keys, "'{}' does not depend on '{}', so no relevance comes there",
-           of.graph->node(of).name, w.graph->node(w).name);
-  }
+           of.graph->node(of).name, wrt[i].graph->node(wrt[i]).name);
   return results;
 }
 

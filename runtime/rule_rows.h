@@ -1,4 +1,4 @@
-// A table's rows on one graph: which rule a node has.
+// Which rows of a table fit the nodes of a graph.
 #pragma once
 
 #include "whence/rules.h"
@@ -7,23 +7,25 @@ namespace whence {
 
 class RuleRows {
  public:
-  // For the nodes 0 to `last`. Graph and table outlive this.
-  RuleRows(Graph& graph, int last, const RuleTable& table);
-  const Rule& of_node(int node) const;    // throws unsupported if no row fits
-  const Rule* find_node(int node) const;  // null if no row fits
-  const Rule& of_fanout(Value x) const;   // throws unsupported if no row fits
-  // The batch norm that is part of this product, -1 where there is none.
-  int merged_norm(int product) const;
+  // For the nodes 0 to `last` of a graph that outlives this.
+  RuleRows(Graph& graph, int last);
+
+  // The rule of the first row that fits a node; null if none does.
+  template <class Rule>
+  const Rule* find(const std::vector<RuleRow<Rule>>& rows, int node) const {
+    for (const RuleRow<Rule>& row : rows)
+      if (fits(row.kinds, row.name, node)) return &row.rule;
+    return nullptr;
+  }
 
  private:
-  const Rule* find(std::string_view kind, bool first, Value v) const;
-  [[noreturn]] void fail_without(std::string_view kind, Value v) const;
-  bool is_product(int node) const;
+  bool fits(std::string_view kinds, std::string_view name, int node) const;
+
   Graph& graph_;
-  const RuleTable& table_;
-  std::vector<bool> after_product_;  // the node is, or depends on, a product
-  std::vector<bool> first_;          // a product that depends on no other
-  std::vector<int> norm_;            // of a product: the node of its batch norm, or -1
+  std::vector<bool> first_;  // products of what no other product has made
 };
+
+// Does a row's glob fit one of the names that a value has? "*" fits values without one.
+bool fits_name(const Graph& graph, std::string_view glob, Value v);
 
 }  // namespace whence

@@ -119,45 +119,43 @@ class Fields {
   std::vector<std::string> known_;
 };
 
-template <class R>
-Rule defaults(Fields& fields) {
-  return fields.read(R{});
-}
-
-Rule z_plus(Fields& fields) {
+RelevanceRule z_plus(Fields& fields) {
   rule::AlphaBeta rule{1, 0, true, {Stabiliser::away, 1e-6}, true};
   fields.stabiliser(rule.by);
   fields.flag("bias", rule.bias);
   return rule;
 }
 
+using Rule = std::variant<RelevanceRule, FanoutRule>;
+
 struct Form {
   const char* name;
-  Rule (*read)(Fields&);  // null: a rule for gradients
+  Rule (*read)(Fields&);
 };
 
-template <class... R>
-std::vector<Form> forms_of(const std::variant<R...>*) {
-  std::vector<Form> all;
-  const auto add = [&]<class One>(const One*) {
-    if constexpr (requires { One::for_gradients; })
-      all.push_back({One::name, nullptr});
-    else
-      all.push_back({One::name, defaults<One>});
-  };
-  (add(static_cast<const R*>(nullptr)), ...);
-  return all;
+// The rules of a variant, with the names and the parameters of their structs.
+template <class Variant, class... R>
+void add_forms(std::vector<Form>& forms, const std::variant<R...>*) {
+  (forms.push_back({R::name, [](Fields& f) { return Rule(Variant(f.read(R{}))); }}), ...);
 }
 
-// Every rule there is, and other names of the literature for some.
+// Every rule there is for relevance, and other names of the literature for some.
 const std::vector<Form>& forms() {
   static const std::vector<Form> all = [] {
-    std::vector<Form> own = forms_of(static_cast<const Rule*>(nullptr));
-    own.push_back({"Identity", defaults<rule::Pass>});
-    own.push_back({"ZPlus", z_plus});
+    std::vector<Form> own;
+    add_forms<RelevanceRule>(own, static_cast<const RelevanceRule*>(nullptr));
+    add_forms<FanoutRule>(own, static_cast<const FanoutRule*>(nullptr));
+    own.push_back(
+        {"Identity", [](Fields& f) { return Rule(RelevanceRule(f.read(rule::Pass{}))); }});
+    own.push_back({"ZPlus", [](Fields& f) { return Rule(z_plus(f)); }});
     return own;
   }();
   return all;
+}
+
+template <class... R>
+bool is_one_of(std::string_view name, const std::variant<R...>*) {
+  return ((name == R::name) || ...);
 }
 
 std::string text_of(const JsonObject& object, const char* key, size_t most) {
@@ -171,14 +169,14 @@ std::string text_of(const JsonObject& object, const char* key, size_t most) {
 
 Rule rule_of(const JsonObject& row) {
   const std::string name = text_of(row, "rule", 200);
+  if (is_one_of(name, static_cast<const GradientRule*>(nullptr)))
+    reject(row.file(), fmt::format("rule {} is one for gradients, not for relevance", name));
   std::vector<std::string> names;
   for (const Form& form : forms()) {
-    if (form.read) names.emplace_back(form.name);
+    names.emplace_back(form.name);
     if (name != form.name) continue;
-    if (!form.read)
-      reject(row.file(), fmt::format("rule {} is one for gradients, not for relevance", name));
     Fields fields(row);
-    const Rule rule = form.read(fields);
+    Rule rule = form.read(fields);
     fields.check_all_known(name);
     return rule;
   }
@@ -186,18 +184,53 @@ Rule rule_of(const JsonObject& row) {
                                  printable(name), listing(nearest(name, names))));
 }
 
-std::string kinds_of(const JsonObject& row) {
-  const std::string kinds = text_of(row, "kinds", 1000);
+std::vector<std::string> split(const std::string& kinds) {
+  std::vector<std::string> all;
   for (size_t at = 0; at <= kinds.size();) {
     const size_t end = std::min(kinds.find('|', at), kinds.size());
-    const std::string one = kinds.substr(at, end - at);
-    const auto& known = rule_kinds();
+    all.push_back(kinds.substr(at, end - at));
+    at = end + 1;
+  }
+  return all;
+}
+
+// What a row of a file may be for: rows of relevance rules, and "fanout".
+const std::vector<std::string>& known_kinds() {
+  static const std::vector<std::string> all = [] {
+    std::vector<std::string> kinds = rule_kinds();
+    kinds.emplace_back("fanout");
+    return kinds;
+  }();
+  return all;
+}
+
+std::string kinds_of(const JsonObject& row) {
+  std::string kinds = text_of(row, "kinds", 1000);
+  const auto& known = known_kinds();
+  for (const std::string& one : split(kinds))
     if (std::find(known.begin(), known.end(), one) == known.end())
       reject(row.file(), fmt::format("'kinds' has '{}', no kind of operator; the nearest are {}",
                                      printable(one), listing(nearest(one, known))));
-    at = end + 1;
-  }
   return kinds;
+}
+
+// A fan-out is no op: its rules are others, and its rows a list of their own.
+void add_row(RuleTable& table, const JsonObject& row) {
+  std::string kinds = kinds_of(row), glob = row.has("name") ? text_of(row, "name", 200) : "*";
+  const Rule rule = rule_of(row);
+  const auto* of_fanout = std::get_if<FanoutRule>(&rule);
+  for (const std::string& one : split(kinds)) {
+    if (of_fanout && one != "fanout" && one != "*")
+      reject(row.file(), fmt::format("rule {} is one for a fanout, 'kinds' has '{}'",
+                                     to_string(*of_fanout), one));
+    if (!of_fanout && one == "fanout")
+      reject(row.file(), fmt::format("rule {} is not one for a fanout (Sum or Clone)",
+                                     to_string(std::get<RelevanceRule>(rule))));
+  }
+  if (of_fanout)
+    table.fanouts.push_back({std::move(glob), *of_fanout});
+  else
+    table.rows.push_back({std::move(kinds), std::move(glob), std::get<RelevanceRule>(rule)});
 }
 
 // The keys of a table; those of a row depend on its rule.
@@ -256,17 +289,6 @@ constexpr Named tables[] = {
 
 }  // namespace
 
-const std::vector<std::string>& rule_kinds() {
-  static const std::vector<std::string> kinds = {
-      "*",          "first",    "fanout",         "linear",        "conv2d",      "attention",
-      "einsum",     "relu",     "relu6",          "gelu",          "gelu_tanh",   "gelu_quick",
-      "tanh",       "softmax",  "log_softmax",    "layer_norm",    "add",         "sub",
-      "mul",        "div",      "affine",         "sum",           "mean",        "reshape",
-      "slice",      "pad",      "concat",         "expand",        "patchify",    "unpatchify",
-      "batch_norm", "max_pool", "channels_first", "channels_last", "average_pool"};
-  return kinds;
-}
-
 RuleTable parse_rule_table(std::string_view text, const std::string& file,
                            const std::string& name) {
   const Json document = parse_json(text, file, {.bytes = most_bytes, .depth = 8});
@@ -275,11 +297,9 @@ RuleTable parse_rule_table(std::string_view text, const std::string& file,
   RuleTable result;
   result.name = printable(table.text("name").value_or(name));
   result.merge_norms = table.flag("merge_norms").value_or(false);
-  for (const Json& value : rows_of(table)) {
-    const JsonObject row(value, fmt::format("{}: row {}", table.file(), result.rows.size()));
-    std::string kinds = kinds_of(row), glob = row.has("name") ? text_of(row, "name", 200) : "*";
-    result.rows.push_back({std::move(kinds), std::move(glob), rule_of(row)});
-  }
+  size_t index = 0;
+  for (const Json& value : rows_of(table))
+    add_row(result, JsonObject(value, fmt::format("{}: row {}", table.file(), index++)));
   return result;
 }
 

@@ -11,19 +11,16 @@
 
 namespace whence {
 
-// Every kind that a row of a relevance table may name: the kinds of op that models are built of,
-// "fanout", "first" and "*".
-const std::vector<std::string>& rule_kinds();
-
 // {"name": "mine", "merge_norms": true,
 //  "rows": [{"kinds": "conv2d|linear", "name": "layer4.*", "rule": "Epsilon",
 //            "epsilon": 1e-6, "stabiliser": "away", "bias": true}, ...]}
-// `name` of a row is "*" where it is left out, `merge_norms` false; the name of a table is the
-// file's. "rule" is a rule of whence/rules.h for relevance, ZPlus (AlphaBeta with alpha 1, beta 0,
-// joint denominators, the bias among them) or Identity (Pass); its parameters have the names of its
-// fields, a stabiliser that of its kind and `epsilon` beside it. What is left out has the rule's
-// default. Throws file errors (format, limit) in one line that names the file, the row from 0 on,
-// what was expected and what came.
+// "kinds" and "name" are those of a RelevanceRow; where the rule is one for fan-outs (Sum, Clone),
+// kinds are "fanout" or "*". `name` of a row is "*" where it is left out, `merge_norms` false; the
+// name of a table is the file's. "rule" is a rule of whence/rules.h for relevance, ZPlus (AlphaBeta
+// with alpha 1, beta 0, joint denominators, the bias among them) or Identity (Pass); its parameters
+// have the names of its fields, a stabiliser that of its kind and `epsilon` beside it. What is left
+// out has the rule's default. Throws file errors (format, limit) in one line that names the file,
+// the row from 0 on, what was expected and what came.
 RuleTable read_rule_table(const std::filesystem::path& path);
 // The same from the text of a file; `file` begins the messages, `name` is the table's where the
 // text gives none.

@@ -1,6 +1,4 @@
-// The rule tables of the literature, and what rules are called.
-#include <fmt/core.h>
-
+// The rule tables of the literature.
 #include "whence/rules.h"
 
 namespace whence {
@@ -8,36 +6,29 @@ namespace {
 
 constexpr Stabiliser away(double epsilon) { return {Stabiliser::away, epsilon}; }
 
-RuleTable chefer(std::string name, const rule::AlphaBeta& linear, const Rule& sum) {
+// Activations, norms and everything that moves elements pass relevance on as it is.
+RuleTable chefer(std::string name, const rule::AlphaBeta& linear, const RelevanceRule& sum) {
   return {std::move(name),
           {{"linear", "embed.patches", rule::ZBox{}},
            {"linear", "*", linear},
            {"attention", "*", rule::Halves{}},
            {"add", "*", sum},
            {"mul|slice|mean|sum", "*", rule::Norm{}},
-           {"relu|gelu|gelu_tanh|gelu_quick|tanh|layer_norm|softmax|affine|reshape|concat|patchify",
-            "*", rule::Pass{}},
-           // One product makes queries, keys and values there: their inputs' parts add up.
-           {"fanout", "*attn.in", rule::Sum{}},
-           {"fanout", "*", rule::Clone{}}}};
+           {"activation|layer_norm|softmax|affine|move", "*", rule::Pass{}}},
+          // One product makes queries, keys and values there: their inputs' parts add up.
+          {{"*attn.in", rule::Sum{}}, {"*", rule::Clone{}}}};
 }
-
-constexpr const char* activations = "relu|relu6|gelu|gelu_tanh|gelu_quick|tanh";
-constexpr const char* moves =
-    "reshape|concat|slice|patchify|channels_last|channels_first|affine|mul";
 
 // Values that pass unchanged, sums in proportion, and the rows given before these.
-RuleTable composed(std::string name, std::vector<RuleRow> rows, Stabiliser by, bool merge_norms) {
-  for (RuleRow& row : std::vector<RuleRow>{{activations, "*", rule::Pass{}},
-                                           {"max_pool|batch_norm", "*", rule::Pass{}},
-                                           {moves, "*", rule::Pass{}},
-                                           {"add|mean|sum|average_pool", "*", rule::Norm{by}},
-                                           {"fanout", "*", rule::Sum{}}})
-    rows.push_back(std::move(row));
-  return {std::move(name), std::move(rows), merge_norms};
+RuleTable composed(std::string name, std::vector<RelevanceRow> rows, Stabiliser by,
+                   bool merge_norms) {
+  rows.push_back({"activation|max_pool|batch_norm|move|affine|mul", "*", rule::Pass{}});
+  rows.push_back({"add|mean|sum|average_pool", "*", rule::Norm{by}});
+  return {std::move(name), std::move(rows), {{"*", rule::Sum{}}}, merge_norms};
 }
 
-RuleTable composite(std::string name, const Rule& convolution, std::vector<RuleRow> first = {}) {
+RuleTable composite(std::string name, const RelevanceRule& convolution,
+                    std::vector<RelevanceRow> first = {}) {
   first.push_back({"conv2d", "*", convolution});
   first.push_back({"linear", "*", rule::Epsilon{away(1e-6)}});
   return composed(std::move(name), std::move(first), away(1e-6), true);
@@ -46,7 +37,7 @@ RuleTable composite(std::string name, const Rule& convolution, std::vector<RuleR
 // Positive contributions with one denominator, the bias among them.
 rule::AlphaBeta joint(double alpha) { return {alpha, alpha - 1, true, away(1e-6), true}; }
 
-RuleTable transformer(std::string name, const Rule& attention) {
+RuleTable transformer(std::string name, const RelevanceRule& attention) {
   const Stabiliser by{Stabiliser::shifted, 1e-6};
   return composed(std::move(name),
                   {{"linear", "*", rule::Epsilon{by}},
@@ -58,17 +49,6 @@ RuleTable transformer(std::string name, const Rule& attention) {
 }
 
 }  // namespace
-
-std::string to_string(const Rule& rule) {
-  const std::string name = std::visit([](const auto& one) { return one.name; }, rule);
-  if (const auto* ab = std::get_if<rule::AlphaBeta>(&rule))
-    return fmt::format("{}({}, {}{})", name, ab->alpha, ab->beta, ab->joint ? ", joint" : "");
-  if (const auto* epsilon = std::get_if<rule::Epsilon>(&rule))
-    return fmt::format("{}({})", name, epsilon->by.epsilon);
-  if (const auto* gamma = std::get_if<rule::Gamma>(&rule))
-    return fmt::format("{}({})", name, gamma->gamma);
-  return name;
-}
 
 const RuleTable& chefer_stable() {
   static const RuleTable table = chefer("chefer-stable", {1, 0, true}, rule::ByMass{});
@@ -91,17 +71,16 @@ RuleTable interpretdl_cnn(double alpha) {
   const Stabiliser zero{Stabiliser::guarded, 0};
   return {"interpretdl",
           {{"first", "*", rule::ZBox{}},
-           {"conv2d|linear", "*", rule::AlphaBeta{alpha, alpha - 1, false, zero}},
+           {"product", "*", rule::AlphaBeta{alpha, alpha - 1, false, zero}},
            {"batch_norm", "*", rule::Norm{{Stabiliser::shifted, 1e-9}}},
            {"add|mean|sum|max_pool|average_pool", "*", rule::Norm{zero}},
-           {activations, "*", rule::Pass{}},
-           {moves, "*", rule::Pass{}},
-           {"fanout", "*", rule::Sum{}}}};
+           {"activation|move|affine|mul", "*", rule::Pass{}}},
+          {{"*", rule::Sum{}}}};
 }
 
 const RuleTable& captum_default() {
   static const RuleTable table = composed(
-      "captum", {{"conv2d|linear|batch_norm", "*", rule::Epsilon{away(1e-9)}}}, away(1e-9), false);
+      "captum", {{"product|batch_norm", "*", rule::Epsilon{away(1e-9)}}}, away(1e-9), false);
   return table;
 }
 

@@ -1,16 +1,18 @@
 // Op: how a node is computed, differentiated, and restricted to single rows.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "whence/graph.h"
-#include "whence/rules.h"
 
 namespace whence {
 
-struct Stream;  // where kernels run (runtime/stream.h)
+struct Stream;         // where kernels run (runtime/stream.h)
+struct RelevanceRule;  // whence/rules.h
+struct GradientRule;
 
 // A placed tensor: what a running op reads or writes. data is null for an output nobody asked for.
 struct View {
@@ -22,23 +24,26 @@ struct View {
   int64_t count() const { return type.shape.count(); }
 };
 
-// What a gradient rule sees of the node it differentiates.
+// What a gradient sees of the node that it differentiates.
 struct Emit {
   Graph& graph;
   int node;
-  // For each input: does anything above it want a gradient? In relevance passes the inner outputs
-  // 1, 2, ... follow: is their relevance wanted?
-  std::vector<bool> wanted;
-  int norm = -1;  // in relevance passes: the batch norm that is part of this product
-  // In relevance passes that are recorded: where relprop puts the bias' share (RelevanceStep).
-  Value* absorbed = nullptr;
-  // In gradients with Rescale: the samples that have a cotangent; those behind them are references
-  // and are left out of what `in` (where it is wanted) and `out` give.
-  int64_t samples = 0;
+  std::vector<bool> wanted;  // for each input: does anything above it want a gradient?
+  // With Rescale: how many samples have a cotangent; those behind them are references and are left
+  // out of what `in` (where it is wanted) and `out` give.
+  std::optional<int64_t> samples = {};
   Value in(int i) const;
   Value out(int i = 0) const;
   Value whole(int i) const { return graph.node(node).in[size_t(i)]; }
   bool wants(int i) const { return wanted[size_t(i)]; }
+};
+
+// What a relevance rule sees of the node through which relevance goes.
+struct RelevanceEmit : Emit {
+  std::vector<bool> wanted_inside =
+      {};  // for the inner outputs 1, 2, ...: is their relevance wanted?
+  std::optional<int> merged_norm = {};  // the batch norm that is part of this product
+  Value* absorbed = nullptr;  // where the bias' share goes; null unless somebody records it
 };
 
 // How an op treats rows, the elements of axis 1 of a [B, N, ...] value. A plan uses this to compute
@@ -64,7 +69,7 @@ struct Traits {
   bool activation = false;  // of every element a function of that element alone, with a curve
   bool rectifier = false;   // an activation whose slope is 1 in some range and 0 elsewhere
   // Every element of the output is an element of an input, and none occurs twice: what comes back
-  // to the output goes to where its elements were.
+  // to the output goes to where its elements were, and the output is as little below 0 as they.
   bool move = false;
   // Is output 0 never below 0: for all inputs, or wherever no input is below 0?
   enum NonNegative : uint8_t { unknown, if_inputs_are, always } non_negative = unknown;
@@ -87,13 +92,13 @@ struct Op {
   // given the cotangent dy of output 0.
   virtual Value inner_gradient(const Emit& e, int output, Value dy) const;
 
+  // The contribution to each input when output 0 has the cotangent dy, by a rule in place of the
+  // gradient. Here: unsupported.
+  virtual Values vjp_by(const Emit& e, const GradientRule& rule, Value dy) const;
   // What a relevance rule hands to each wanted input, and after those to each inner output 1, 2,
-  // ... (an empty Value: nothing), given the relevance r of output 0; or to each input's gradient,
-  // given that of output 0. Here: Pass, Norm and Epsilon, from the gradient rule; other rules are
-  // unsupported.
-  virtual Values relprop(const Emit& e, const Rule& rule, Value r) const;
-  // Pass through an op that keeps its input's shape and is no rearrangement: the relevance itself.
-  virtual bool rearranges() const { return false; }
+  // ... (an empty Value: nothing), given the relevance r of output 0. Here: Pass, Norm and Epsilon,
+  // from the gradient; other rules are unsupported.
+  virtual Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const;
 
   virtual RowFlow row_flow(std::span<const Type>) const { return {}; }
   // Input whose memory output 0 may take when nothing reads it later; -1: none.

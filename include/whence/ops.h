@@ -1,6 +1,7 @@
 // Operators: functions from Values to Values. Sizes are checked when the graph is built.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -135,5 +136,9 @@ Value max_pool(Value x, PoolWindow window);
 // The sum over a window divided by its elements inside the image and, with count_padding, inside
 // the padding.
 Value average_pool(Value x, PoolWindow window, bool count_padding = true);
+
+// The kinds of all operators above that a forward pass may have (Op::kind), and of those that move
+// elements back.
+const std::vector<std::string>& op_kinds();
 
 }  // namespace whence

@@ -1,6 +1,6 @@
 // Relevance: layer-wise relevance propagation (Bach et al. 2015, doi 10.1371/journal.pone.0130140)
 // as nodes of the graph, beside the gradients. A rule says how an op hands the relevance of its
-// output to its inputs; a table says which op has which rule. The same tables change gradients.
+// output to its inputs; a table says which op has which rule. Other rules change gradients.
 #pragma once
 
 #include <functional>
@@ -105,7 +105,7 @@ struct Flat {
   Stabiliser by = {Stabiliser::away, 1e-6};
 };
 
-// Where contributions of several readers meet in x (kind "fanout"): their sum, or
+// Where contributions of several readers meet in x, which is no op: their sum, or
 // x * sum_k (R_k / x), which drops relevance where x is 0.
 struct Sum {
   static constexpr const char* name = "Sum";
@@ -120,11 +120,9 @@ struct Clone {
 // (Zeiler and Fergus 2014, arXiv 1311.2901).
 struct Guided {
   static constexpr const char* name = "Guided";
-  static constexpr bool for_gradients = true;
 };
 struct Deconvolution {
   static constexpr const char* name = "Deconvolution";
-  static constexpr bool for_gradients = true;
 };
 // Activations and max-pools of a batch that ends with the references of its samples, one for each
 // or one for all: dx = dy times the ratio of the differences of y and of x, and the ordinary
@@ -132,29 +130,51 @@ struct Deconvolution {
 // arXiv 1704.02685). References have no gradient.
 struct Rescale {
   static constexpr const char* name = "Rescale";
-  static constexpr bool for_gradients = true;
   double epsilon = 1e-10;
 };
 
 }  // namespace rule
 
-using Rule =
-    std::variant<rule::Pass, rule::Norm, rule::Halves, rule::Taylor, rule::ConstantProbabilities,
-                 rule::ByMass, rule::Epsilon, rule::Gamma, rule::AlphaBeta, rule::PositiveWeights,
-                 rule::ZBox, rule::WSquare, rule::Flat, rule::Sum, rule::Clone, rule::Guided,
-                 rule::Deconvolution, rule::Rescale>;
-std::string to_string(const Rule& rule);  // "AlphaBeta(1, 0)"
+// Structs of their own, so that headers can name them without this one.
+struct RelevanceRule
+    : std::variant<rule::Pass, rule::Norm, rule::Halves, rule::Taylor, rule::ConstantProbabilities,
+                   rule::ByMass, rule::Epsilon, rule::Gamma, rule::AlphaBeta, rule::PositiveWeights,
+                   rule::ZBox, rule::WSquare, rule::Flat> {
+  using variant::variant;
+};
+struct FanoutRule : std::variant<rule::Sum, rule::Clone> {
+  using variant::variant;
+};
+struct GradientRule : std::variant<rule::Guided, rule::Deconvolution, rule::Rescale> {
+  using variant::variant;
+};
+std::string to_string(const RelevanceRule& rule);  // "AlphaBeta(1, 0)"
+std::string to_string(const FanoutRule& rule);
+std::string to_string(const GradientRule& rule);
 
-// The first row that fits decides. `kinds`: kinds of op, separated by '|', or "fanout", or "first"
-// for a product (linear, conv2d) of something that no other product has made, or "*"; `name`: a
-// glob over the names of the value that the op computes ("*" fits values without one).
+// `kinds`: what a row is for, separated by '|': kinds of op ("conv2d"); what several kinds are
+// (Traits in op.h): "product", "activation", "rectifier", "move"; "first", a product of something
+// that no other product has made; "*", everything. `name`: a glob over the names of the value that
+// the op computes ("*" fits values without one). Of several rows that fit the first decides.
+template <class Rule>
 struct RuleRow {
   std::string kinds, name;
   Rule rule;
 };
+using RelevanceRow = RuleRow<RelevanceRule>;
+using GradientRow = RuleRow<GradientRule>;
+// A glob over the names of the value in which contributions meet.
+struct FanoutRow {
+  std::string name;
+  FanoutRule rule;
+};
+// Everything that `kinds` may name.
+const std::vector<std::string>& rule_kinds();
+
 struct RuleTable {
   std::string name;
-  std::vector<RuleRow> rows;
+  std::vector<RelevanceRow> rows;
+  std::vector<FanoutRow> fanouts = {};
   // A batch norm behind a product that nothing else reads is part of it: the product's rule sees
   // the scaled weight and the shifted bias, the norm passes.
   bool merge_norms = false;
@@ -199,8 +219,8 @@ struct RelevanceStep {
 Values relevance(Value of, Value seed, const Values& wrt, const RuleTable& rules,
                  const std::function<void(const RelevanceStep&)>& record = nullptr);
 
-// gradient(of, seed, wrt) with the ops of the table's rows differentiated by their rules. With
-// Rescale `seed` has n samples where `of` has n + 1 or 2 n, and so have the results.
-Values gradient(Value of, Value seed, const Values& wrt, const RuleTable& rules);
+// gradient(of, seed, wrt) with the ops that a row fits differentiated by its rule. With Rescale
+// `seed` has n samples where `of` has n + 1 or 2 n, and so have the results.
+Values gradient(Value of, Value seed, const Values& wrt, const std::vector<GradientRow>& rules);
 
 }  // namespace whence

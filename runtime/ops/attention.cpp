@@ -1,6 +1,7 @@
 #include "runtime/ops/attention.h"
 
 #include "runtime/ops/norm.h"
+#include "whence/rules.h"
 
 namespace whence {
 namespace {
@@ -79,7 +80,7 @@ Value by_head(Value x, int64_t heads) {  // [B, N, H*D] -> [B, N, H, D]
 // context = P V and scores = Q K^T share their relevance between their factors: in Halves half of
 // each one's proportional part, in Taylor by twice the product. Between them lies the softmax of
 // scale * scores, which passes or is expanded.
-Values AttentionOp::relprop(const Emit& e, const Rule& rule, Value r) const {
+Values AttentionOp::relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const {
   const bool halves = std::holds_alternative<rule::Halves>(rule);
   const auto* taylor = std::get_if<rule::Taylor>(&rule);
   const auto* constant = std::get_if<rule::ConstantProbabilities>(&rule);

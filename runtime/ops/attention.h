@@ -15,7 +15,7 @@ struct AttentionOp final : Op {
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
   Value inner_gradient(const Emit& e, int output, Value dy) const override;
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
+  Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const override;
   RowFlow row_flow(std::span<const Type>) const override {
     return {RowFlow::by_row, 1, 0, false, 1, 0};
   }

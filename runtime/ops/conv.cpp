@@ -2,6 +2,7 @@
 
 #include "kernels/elementwise.h"
 #include "runtime/ops/product_relevance.h"
+#include "whence/rules.h"
 
 namespace whence {
 namespace {
@@ -32,7 +33,7 @@ struct ConvGradWeight final : Op {
 struct ChannelsLast final : Op {
   explicit ChannelsLast(bool back) : inverse(back) {}
   std::string_view kind() const override { return inverse ? "channels_first" : "channels_last"; }
-  bool rearranges() const override { return true; }
+  Traits traits() const override { return {.move = true}; }
   std::vector<Type> infer(std::span<const Type> in) const override {
     expect_real(kind(), in);
     const Shape& x = in[0].shape;
@@ -106,7 +107,7 @@ Values Conv::vjp(const Emit& e, std::span<const Value> dy) const {
   return d;
 }
 
-Values Conv::relprop(const Emit& e, const Rule& rule, Value r) const {
+Values Conv::relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const {
   const Product p = product_of(
       e, [this](Value x, Value w, Value b) { return conv2d(x, w, b, window); },
       [&](Value s, Value w) {
@@ -215,7 +216,7 @@ Values BatchNorm::vjp(const Emit& e, std::span<const Value> dy) const {
 
 // Norm: x w (r / (x w)) with w the scale of each channel; the shift has no share. Epsilon: the
 // shift is part of the denominator.
-Values BatchNorm::relprop(const Emit& e, const Rule& rule, Value r) const {
+Values BatchNorm::relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const {
   const auto* norm = std::get_if<rule::Norm>(&rule);
   if (!norm) {
     const Values parts = Op::relprop(e, rule, r);

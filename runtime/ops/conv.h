@@ -13,11 +13,12 @@ k::ConvSize conv_size(const Shape& x, const Shape& weight, const Window& window)
 struct Conv final : Op {
   explicit Conv(Window w) : window(w) {}
   std::string_view kind() const override { return "conv2d"; }
+  Traits traits() const override { return {.product = true}; }
   std::string detail() const override;
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
+  Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const override;
   Window window;
 };
 
@@ -66,7 +67,7 @@ struct BatchNorm final : Op {
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
+  Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const override;
   int may_overwrite() const override { return 0; }
   real eps;
 };

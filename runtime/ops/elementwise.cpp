@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "whence/rules.h"
+
 namespace whence {
 namespace {
 
@@ -84,13 +86,20 @@ Values UnaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
   return {emit<UnaryGrad>({of_result ? e.out() : e.in(0), dy[0]}, f)};
 }
 
-Values UnaryOp::relprop(const Emit& e, const Rule& rule, Value r) const {
+Traits UnaryOp::traits() const {
   const bool rectifier = f == k::Unary::relu || f == k::Unary::relu6;
-  if (std::holds_alternative<rule::Guided>(rule) && rectifier) return {relu(vjp(e, {&r, 1})[0])};
-  if (std::holds_alternative<rule::Deconvolution>(rule) && rectifier) return {relu(r)};
+  return {.activation = true,
+          .rectifier = rectifier,
+          .non_negative = rectifier ? Traits::always : Traits::unknown};
+}
+
+Values UnaryOp::vjp_by(const Emit& e, const GradientRule& rule, Value dy) const {
+  const bool rectifier = traits().rectifier;
+  if (std::holds_alternative<rule::Guided>(rule) && rectifier) return {relu(vjp(e, {&dy, 1})[0])};
+  if (std::holds_alternative<rule::Deconvolution>(rule) && rectifier) return {relu(dy)};
   if (const auto* rescale = std::get_if<rule::Rescale>(&rule))
-    return {emit<UnaryRescale>({e.whole(0), r}, f, rescale->epsilon)};
-  return Op::relprop(e, rule, r);
+    return {emit<UnaryRescale>({e.whole(0), dy}, f, rescale->epsilon)};
+  return Op::vjp_by(e, rule, dy);
 }
 
 std::string AffineOp::detail() const { return fmt::format("{} x + {}", factor, shift); }
@@ -181,6 +190,10 @@ static_assert(int(k::Division::guarded) == Stabiliser::guarded &&
 
 std::string_view BinaryOp::kind() const { return binary_names[int(f)]; }
 
+Traits BinaryOp::traits() const {
+  return {.non_negative = f == k::Binary::add ? Traits::if_inputs_are : Traits::unknown};
+}
+
 std::vector<Type> BinaryOp::infer(std::span<const Type> in) const {
   expect_real(kind(), in);
   return {Type{broadcast_shape(kind(), in[0].shape, in[1].shape)}};
@@ -220,7 +233,7 @@ Value total(Value x) {
 
 // part_i = x_i * (r / y), scaled by (|t_i| / (|t_0| + |t_1|) t) / t_i with t_i the sample's
 // total of part_i and t that of r.
-Values BinaryOp::relprop(const Emit& e, const Rule& rule, Value r) const {
+Values BinaryOp::relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const {
   if (!std::holds_alternative<rule::ByMass>(rule) || f != k::Binary::add)
     return Op::relprop(e, rule, r);
   constexpr Stabiliser by{Stabiliser::guarded, 1e-9};

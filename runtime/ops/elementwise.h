@@ -18,10 +18,11 @@ struct References {
 struct UnaryOp final : Op {
   explicit UnaryOp(k::Unary function) : f(function) {}
   std::string_view kind() const override;
+  Traits traits() const override;
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
+  Values vjp_by(const Emit& e, const GradientRule& rule, Value dy) const override;
   RowFlow row_flow(std::span<const Type> in) const override;
   int may_overwrite() const override { return 0; }
   double flops(std::span<const Type>, std::span<const Type> out) const override {
@@ -46,10 +47,11 @@ struct AffineOp final : Op {
 struct BinaryOp final : Op {
   explicit BinaryOp(k::Binary function) : f(function) {}
   std::string_view kind() const override;
+  Traits traits() const override;
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
+  Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const override;
   RowFlow row_flow(std::span<const Type> in) const override;
   int may_overwrite() const override { return 0; }
   k::Binary f;

@@ -7,7 +7,7 @@ namespace whence {
 
 struct Patchify final : Op {
   Patchify(int64_t p, bool inverse_, Shape image_) : patch(p), inverse(inverse_), image(image_) {}
-  bool rearranges() const override { return true; }
+  Traits traits() const override { return {.move = true}; }
   std::string_view kind() const override { return inverse ? "unpatchify" : "patchify"; }
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;

@@ -41,7 +41,7 @@ Values Linear::vjp(const Emit& e, std::span<const Value> dy) const {
   return d;
 }
 
-Values Linear::relprop(const Emit& e, const Rule& rule, Value r) const {
+Values Linear::relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const {
   Values all(e.wanted.size());
   all[0] = product_relevance(e,
                              product_of(

@@ -9,10 +9,11 @@ namespace whence {
 // y[..., o] = sum_c x[..., c] w[o, c] + bias[o]. Inputs x, w, and bias where there is one.
 struct Linear final : Op {
   std::string_view kind() const override { return "linear"; }
+  Traits traits() const override { return {.product = true}; }
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
   Values vjp(const Emit& e, std::span<const Value> dy) const override;
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override;
+  Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const override;
   RowFlow row_flow(std::span<const Type> in) const override;
 };
 

@@ -4,6 +4,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/rows.h"
 #include "runtime/ops/op_common.h"
+#include "whence/rules.h"
 
 namespace whence {
 namespace {
@@ -75,7 +76,7 @@ struct LayerNorm final : Op {
   // Epsilon: y = g (x - mean) / s + bias with the deviation s constant, so that R_x = x J r' with
   // r' = R / y and J r' = (g r' - mean(g r')) / s. The ordinary gradient has the deviation's part
   // in addition, -(x - mean) / s^2 mean(r' g (x - mean) / s), where g (x - mean) / s is y - bias.
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override {
+  Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const override {
     const auto* epsilon = std::get_if<rule::Epsilon>(&rule);
     if (!epsilon) return Op::relprop(e, rule, r);
     const Value x = e.in(0), share = divide(r, e.out(), epsilon->by);
@@ -113,6 +114,9 @@ struct SoftmaxGrad final : Op {
 struct Softmax final : Op {
   explicit Softmax(bool log_) : log(log_) {}
   std::string_view kind() const override { return log ? "log_softmax" : "softmax"; }
+  Traits traits() const override {
+    return {.non_negative = log ? Traits::unknown : Traits::always};
+  }
   std::vector<Type> infer(std::span<const Type> in) const override {
     expect_real(kind(), in);
     return {in[0]};
@@ -130,7 +134,7 @@ struct Softmax final : Op {
   Values vjp(const Emit& e, std::span<const Value> dy) const override {
     return {emit<SoftmaxGrad>({e.out(), dy[0]}, log)};
   }
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override {
+  Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const override {
     if (log || !std::holds_alternative<rule::Taylor>(rule)) return Op::relprop(e, rule, r);
     return {softmax_relevance(e.in(0), e.out(), r)};
   }

@@ -2,6 +2,7 @@
 #include "kernels/pool.h"
 
 #include "runtime/ops/elementwise.h"
+#include "whence/rules.h"
 
 namespace whence {
 namespace {
@@ -22,6 +23,7 @@ k::PoolSize pool_size(const Shape& x, const PoolWindow& w) {
 
 struct Pool : Op {
   explicit Pool(PoolWindow w) : window(w) {}
+  Traits traits() const override { return {.non_negative = Traits::if_inputs_are}; }
   std::string detail() const override {
     return fmt::format("{}x{} stride={} pad={}{}", window.size, window.size, window.stride,
                        window.pad, window.ceil ? " ceil" : "");
@@ -82,12 +84,16 @@ struct MaxPool final : Pool {
   Values vjp(const Emit& e, std::span<const Value> dy) const override {
     return {emit<MaxPoolGrad>({e.in(0), dy[0]}, window)};
   }
-  Values relprop(const Emit& e, const Rule& rule, Value r) const override {
+  Values vjp_by(const Emit& e, const GradientRule& rule, Value dy) const override {
     if (const auto* rescale = std::get_if<rule::Rescale>(&rule))
-      return {emit<MaxPoolRescale>({e.whole(0), r}, window, rescale->epsilon)};
+      return {emit<MaxPoolRescale>({e.whole(0), dy}, window, rescale->epsilon)};
+    return Op::vjp_by(e, rule, dy);
+  }
+  // Pass: the winner takes all.
+  Values relprop(const RelevanceEmit& e, const RelevanceRule& rule, Value r) const override {
+    if (std::holds_alternative<rule::Pass>(rule)) return vjp(e, {&r, 1});
     return Op::relprop(e, rule, r);
   }
-  bool rearranges() const override { return true; }  // the winner takes all
 };
 
 // Input dy; the result has shape `image`.

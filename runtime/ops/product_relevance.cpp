@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/ops/conv.h"
+#include "whence/rules.h"
 
 namespace whence {
 namespace {
@@ -14,14 +15,10 @@ Value negative(Value x) { return scale(relu(scale(x, -1)), -1); }  // min(x, 0)
 bool non_negative(Value x) {
   const Node& node = x.graph->node(x);
   if (!node.op) return false;
-  const std::string_view kind = node.op->kind();
-  if (kind == "relu" || kind == "relu6" || kind == "softmax") return true;
-  if (kind == "max_pool" || kind == "average_pool" || kind == "mean" || kind == "sum" ||
-      kind == "reshape" || kind == "slice")
-    return non_negative(node.in[0]);
-  if (kind == "add" || kind == "concat")
-    return std::ranges::all_of(node.in, [](Value v) { return non_negative(v); });
-  return false;
+  const Traits traits = node.op->traits();
+  if (traits.non_negative == Traits::always) return true;
+  return (traits.move || traits.non_negative == Traits::if_inputs_are) &&
+         std::ranges::all_of(node.in, [](Value v) { return non_negative(v); });
 }
 
 // Where a product's inputs are all 1, or all a given constant: the image of that, for each place.
@@ -31,7 +28,7 @@ Value ones_like_input(const Product& p) {
 
 class Rules {
  public:
-  Rules(const Emit& e, const Product& product, Value r) : e_(e), p(product), r_(r) {}
+  Rules(const RelevanceEmit& e, const Product& product, Value r) : e_(e), p(product), r_(r) {}
 
   Value operator()(const rule::Epsilon& rule) const {
     const Value z = rule.bias || !p.bias ? p.z : p.forward(p.x, p.weight, {});
@@ -104,7 +101,8 @@ class Rules {
   template <class Other>
   Value operator()(const Other& rule) const {
     fail(ErrorCode::unsupported, "{} '{}' does not know the rule {}",
-         e_.graph.node(e_.node).op->kind(), e_.graph.node(e_.node).name, to_string(Rule(rule)));
+         e_.graph.node(e_.node).op->kind(), e_.graph.node(e_.node).name,
+         to_string(RelevanceRule(rule)));
   }
 
  private:
@@ -156,19 +154,19 @@ class Rules {
     return constant(*p.x.graph, x.with(0, 1), values);
   }
 
-  const Emit& e_;
+  const RelevanceEmit& e_;
   const Product& p;
   Value r_;
 };
 
 }  // namespace
 
-Product product_of(const Emit& e, decltype(Product::forward) forward,
+Product product_of(const RelevanceEmit& e, decltype(Product::forward) forward,
                    decltype(Product::back) back) {
   Product p{e.in(0), e.in(1), {}, e.out(), std::move(forward), std::move(back)};
   if (e.graph.node(e.node).in.size() > 2) p.bias = e.in(2);
-  if (e.norm < 0) return p;
-  const Node& norm = e.graph.node(e.norm);  // x, weight, bias, mean, variance
+  if (!e.merged_norm) return p;
+  const Node& norm = e.graph.node(*e.merged_norm);  // x, weight, bias, mean, variance
   const real eps = static_cast<const BatchNorm&>(*norm.op).eps;
   const Value s = emit<NormScale>({norm.in[1], norm.in[4]}, eps);
   Shape of_rows = p.weight.shape();
@@ -176,11 +174,12 @@ Product product_of(const Emit& e, decltype(Product::forward) forward,
   const Value away = p.bias ? sub(p.bias, norm.in[3]) : scale(norm.in[3], -1);
   p.weight = mul(p.weight, reshape(s, of_rows));
   p.bias = add(mul(away, s), norm.in[2]);
-  p.z = Value{&e.graph, e.norm, 0};
+  p.z = Value{&e.graph, *e.merged_norm, 0};
   return p;
 }
 
-Value product_relevance(const Emit& e, const Product& product, const Rule& rule, Value r) {
+Value product_relevance(const RelevanceEmit& e, const Product& product, const RelevanceRule& rule,
+                        Value r) {
   return std::visit(Rules(e, product, r), rule);
 }
 

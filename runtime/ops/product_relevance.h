@@ -16,12 +16,14 @@ struct Product {
 };
 
 // The product of a node that is linear in input 0 with weight input 1 and bias input 2, where there
-// is one. A batch norm that a table merges into it (Emit::norm) scales the weight and moves the
-// bias: the weight's first axis are the outputs.
-Product product_of(const Emit& e, decltype(Product::forward) forward, decltype(Product::back) back);
+// is one. A batch norm that a table merges into it (RelevanceEmit::merged_norm) scales the weight
+// and moves the bias: the weight's first axis are the outputs.
+Product product_of(const RelevanceEmit& e, decltype(Product::forward) forward,
+                   decltype(Product::back) back);
 
 // The relevance of x when z has the relevance r; throws unsupported, with the node's name, for
 // other rules.
-Value product_relevance(const Emit& e, const Product& product, const Rule& rule, Value r);
+Value product_relevance(const RelevanceEmit& e, const Product& product, const RelevanceRule& rule,
+                        Value r);
 
 }  // namespace whence

@@ -17,7 +17,7 @@ int normal_axis(std::string_view kind, const Shape& s, int axis) {
 
 struct Reshape final : Op {
   explicit Reshape(Shape to) : shape(to) {}
-  bool rearranges() const override { return true; }
+  Traits traits() const override { return {.move = true}; }
   std::string_view kind() const override { return "reshape"; }
   std::vector<Type> infer(std::span<const Type> in) const override {
     if (in[0].shape.count() != shape.count())
@@ -34,7 +34,7 @@ struct Reshape final : Op {
 };
 
 struct Concat final : Op {
-  bool rearranges() const override { return true; }
+  Traits traits() const override { return {.move = true}; }
   explicit Concat(int axis_) : axis(axis_) {}
   std::string_view kind() const override { return "concat"; }
   std::string detail() const override { return fmt::format("axis={}", axis); }
@@ -102,8 +102,10 @@ struct Expand final : Op {
 };
 
 struct Reduce final : Op {
-  Reduce(std::vector<int> axes_, real factor_) : axes(std::move(axes_)), factor(factor_) {}
-  std::string_view kind() const override { return factor == 1 ? "sum" : "mean"; }
+  Reduce(std::vector<int> axes_, bool average_, real factor_)
+      : axes(std::move(axes_)), average(average_), factor(factor_) {}
+  std::string_view kind() const override { return average ? "mean" : "sum"; }
+  Traits traits() const override { return {.non_negative = Traits::if_inputs_are}; }
   std::string detail() const override { return fmt::format("axes={}", fmt::join(axes, ",")); }
   std::vector<Type> infer(std::span<const Type> in) const override {
     expect_real(kind(), in);
@@ -128,7 +130,8 @@ struct Reduce final : Op {
     return {expand(reshape(d, with_ones), e.in(0).shape())};
   }
   std::vector<int> axes;
-  real factor;
+  bool average;
+  real factor;  // 1 in a sum, one over the number of elements in an average
 };
 
 Value reduce(Value x, std::vector<int> axes, bool average) {
@@ -137,7 +140,7 @@ Value reduce(Value x, std::vector<int> axes, bool average) {
     a = normal_axis("sum", x.shape(), a);
     n *= x.shape()[a];
   }
-  return emit<Reduce>({x}, std::move(axes),
+  return emit<Reduce>({x}, std::move(axes), average,
                       average ? real(1) / real(std::max<int64_t>(n, 1)) : real(1));
 }
 

@@ -8,7 +8,7 @@ namespace whence {
 struct Slice final : Op {
   Slice(int axis_, int64_t begin_, int64_t end_) : axis(axis_), begin(begin_), end(end_) {}
   std::string_view kind() const override { return "slice"; }
-  bool rearranges() const override { return true; }
+  Traits traits() const override { return {.move = true}; }
   std::string detail() const override { return fmt::format("axis={} {}..{}", axis, begin, end); }
   std::vector<Type> infer(std::span<const Type> in) const override;
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;

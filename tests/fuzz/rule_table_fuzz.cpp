@@ -32,11 +32,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     const RuleTable table =
         parse_rule_table({reinterpret_cast<const char*>(data), size}, "fuzz.json", "fuzz");
-    require(!table.rows.empty() && table.name.find('\n') == table.name.npos);
-    for (const RuleRow& row : table.rows) {
-      require(!row.kinds.empty() && !row.name.empty() && !to_string(row.rule).empty());
+    require((!table.rows.empty() || !table.fanouts.empty()) &&
+            table.name.find('\n') == table.name.npos);
+    const auto check_row = [](const auto& row) {
+      require(!row.name.empty() && !to_string(row.rule).empty());
       std::visit([](const auto& rule) { check(rule); }, row.rule);
+    };
+    for (const RelevanceRow& row : table.rows) {
+      require(!row.kinds.empty());
+      check_row(row);
     }
+    for (const FanoutRow& row : table.fanouts) check_row(row);
   } catch (const Error& e) {
     require(std::strchr(e.what(), '\n') == nullptr);
   }

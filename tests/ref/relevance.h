@@ -131,7 +131,7 @@ class DenseRules {
   const Row &x, &r;
 };
 
-inline Row dense_relevance(const Dense& d, const Row& x, const Row& r, const Rule& rule) {
+inline Row dense_relevance(const Dense& d, const Row& x, const Row& r, const RelevanceRule& rule) {
   return std::visit(DenseRules(d, x, r), rule);
 }
 

@@ -104,8 +104,7 @@ TEST(CamVectors, guided_backpropagation_from_a_neuron) {
   Graph g;
   model->build(g, 1);
   const Value fc1 = g.at("fc1"), seed = g.input("seed", fc1.type(), Stage::seed);
-  const RuleTable guided{"guided", {{"relu", "*", rule::Guided{}}}};
-  const Value dx = gradient(fc1, seed, {g.at("image")}, guided)[0];
+  const Value dx = gradient(fc1, seed, {g.at("image")}, {{"relu", "*", rule::Guided{}}})[0];
   Plan plan({dx});
   plan.bind(model->weights);
   plan.set(g.at("image"), ramp());

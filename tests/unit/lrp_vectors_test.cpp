@@ -103,7 +103,7 @@ TEST(Lrp, sums_are_split_where_captum_copies) {
 
 TEST(Lrp, pools_give_to_the_winner_or_in_proportion) {
   const Tensor x = reals({2, 2, 2, 1}, {1, 3, 2, -1, 2, 6, 4, -2}), r = filled({2, 1, 1, 1}, .5);
-  const auto run = [&](const char* kind, const Rule& rule, const BuildOp& build) {
+  const auto run = [&](const char* kind, const RelevanceRule& rule, const BuildOp& build) {
     return explain_op({x}, 1, r, one_rule(kind, rule), build)[0];
   };
   const BuildOp largest = [](const Values& in) {
@@ -112,7 +112,7 @@ TEST(Lrp, pools_give_to_the_winner_or_in_proportion) {
   const BuildOp average = [](const Values& in) {
     return average_pool(in[0], {.size = 2, .stride = 2});
   };
-  for (const Rule& rule : {Rule(rule::Pass{}), Rule(rule::Norm{})})
+  for (const RelevanceRule& rule : {RelevanceRule(rule::Pass{}), RelevanceRule(rule::Norm{})})
     expect_values(run("max_pool", rule, largest).reals(), {0, .5, 0, 0, 0, .5, 0, 0}, "max");
   expect_values(run("average_pool", rule::Norm{}, average).reals(),
                 {.1, .3, .2, -.1, .1, .3, .2, -.1}, "average");

@@ -45,7 +45,7 @@ inline std::vector<Tensor> explain_op(const std::vector<Tensor>& x, size_t wante
   return results;
 }
 
-inline RuleTable one_rule(const std::string& kind, Rule rule) {
+inline RuleTable one_rule(const std::string& kind, RelevanceRule rule) {
   return {"test", {{kind, "*", std::move(rule)}}};
 }
 

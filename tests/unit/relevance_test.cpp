@@ -90,11 +90,10 @@ TEST(Relevance, readers_of_one_value_meet_in_a_clone_or_a_sum) {
   };
   const Tensor r =
       Tensor::of({1, 6}, {real(.3), real(.1), real(.7), real(.2), real(-.4), real(.5)});
-  const auto run = [&](Rule fanout) {
+  const auto run = [&](FanoutRule fanout) {
     return explain_op(
         {x}, 1, r,
-        {"test",
-         {{"affine", "*", rule::Pass{}}, {"concat", "*", rule::Norm{}}, {"fanout", "*", fanout}}},
+        {"test", {{"affine", "*", rule::Pass{}}, {"concat", "*", rule::Norm{}}}, {{"*", fanout}}},
         build)[0];
   };
   expect_values(run(rule::Clone{}).reals(), {.5, -.3, 0}, "clone");

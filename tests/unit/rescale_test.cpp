@@ -12,10 +12,7 @@
 namespace whence {
 namespace {
 
-const RuleTable& rescale() {
-  static const RuleTable table{"rescale", {{"relu|gelu|max_pool", "*", rule::Rescale{}}}};
-  return table;
-}
+std::vector<GradientRow> rescale() { return {{"relu|gelu|max_pool", "*", rule::Rescale{}}}; }
 
 // One batch of inputs and, after them, their references.
 Tensor pairs(Shape shape, std::vector<real> x, const std::vector<real>& references = {}) {
@@ -185,7 +182,7 @@ TEST(Rescale, is_a_rule_of_activations_and_pools_with_references) {
             "Rescale: 'x' has shape [5, 4, 4, 2], and the batch 3 samples");
   const Value w = affine(x, 2, 1);
   EXPECT_NE(message([&] {
-              gradient(w, slice(w, 0, 0, 4), {x}, {"rescale", {{"*", "*", rule::Rescale{}}}});
+              gradient(w, slice(w, 0, 0, 4), {x}, {{"*", "*", rule::Rescale{}}});
             }),
             "accepted");
 }

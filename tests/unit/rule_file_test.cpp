@@ -16,7 +16,7 @@ namespace {
 RuleTable parse(const std::string& text) { return parse_rule_table(text, "t.json", "t"); }
 
 // The only rule of a table with these members beside its kinds.
-Rule rule_of(const std::string& members) {
+RelevanceRule rule_of(const std::string& members) {
   return parse("{\"rows\":[{\"kinds\":\"*\"," + members + "}]}").rows.at(0).rule;
 }
 
@@ -28,16 +28,18 @@ TEST(RuleFile, a_table_is_read_whole) {
       {"kinds": "*", "name": null, "rule": "Pass"}]})");
   EXPECT_EQ(table.name, "mine");
   EXPECT_TRUE(table.merge_norms);
-  ASSERT_EQ(table.rows.size(), 3u);
+  ASSERT_EQ(table.rows.size(), 2u);
   EXPECT_EQ(table.rows[0].kinds, "conv2d|linear");
   EXPECT_EQ(table.rows[0].name, "layer4.*");
   const auto& epsilon = std::get<rule::Epsilon>(table.rows[0].rule);
   EXPECT_EQ(epsilon.by.epsilon, 0.25);
   EXPECT_EQ(epsilon.by.kind, Stabiliser::shifted);
   EXPECT_FALSE(epsilon.bias);
+  EXPECT_EQ(table.rows[1].kinds, "*");
   EXPECT_EQ(table.rows[1].name, "*");
-  EXPECT_TRUE(std::holds_alternative<rule::Sum>(table.rows[1].rule));
-  EXPECT_EQ(table.rows[2].name, "*");
+  ASSERT_EQ(table.fanouts.size(), 1u);
+  EXPECT_EQ(table.fanouts[0].name, "*");
+  EXPECT_TRUE(std::holds_alternative<rule::Sum>(table.fanouts[0].rule));
   const RuleTable least = parse(R"({"rows": [{"kinds": "add", "rule": "Norm"}]})");
   EXPECT_EQ(least.name, "t");
   EXPECT_FALSE(least.merge_norms);
@@ -76,8 +78,15 @@ TEST(RuleFile, rules_have_the_defaults_and_the_fields_of_their_structs) {
   EXPECT_TRUE(std::get<rule::ZBox>(rule_of(R"("rule":"ZBox")")).low.empty());
   EXPECT_TRUE(std::holds_alternative<rule::Pass>(rule_of(R"("rule":"Identity")")));
   for (const char* name : {"Pass", "Norm", "Halves", "Taylor", "ConstantProbabilities", "ByMass",
-                           "PositiveWeights", "WSquare", "Flat", "Sum", "Clone"})
+                           "PositiveWeights", "WSquare", "Flat"})
     EXPECT_EQ(to_string(rule_of("\"rule\":\"" + std::string(name) + "\"")), name);
+  for (const char* kinds : {"fanout", "*"})
+    for (const char* name : {"Sum", "Clone"}) {
+      const RuleTable table =
+          parse(R"({"rows":[{"kinds":")" + std::string(kinds) + R"(","rule":")" + name + "\"}]}");
+      EXPECT_TRUE(table.rows.empty());
+      EXPECT_EQ(to_string(table.fanouts.at(0).rule), name);
+    }
 }
 
 TEST(RuleFile, says_what_is_wrong_and_where) {
@@ -105,7 +114,7 @@ TEST(RuleFile, says_what_is_wrong_and_where) {
        "t.json: row 1: 'kinds' has 0 bytes, 1 to 1000 are expected"},
       {row(R"("kinds":"add|conv2","rule":"Norm")"),
        "t.json: row 1: 'kinds' has 'conv2', no kind of operator; the nearest are 'conv2d', "
-       "'concat', 'tanh'"},
+       "'concat', 'move'"},
       {row(R"("kinds":"add|","rule":"Norm")"),
        "t.json: row 1: 'kinds' has '', no kind of operator; the nearest are '*', 'add', 'sub'"},
       {row(R"("kinds":"add","rule":"Epsilom")"),
@@ -117,6 +126,10 @@ TEST(RuleFile, says_what_is_wrong_and_where) {
        "t.json: row 1: rule Guided is one for gradients, not for relevance"},
       {row(R"("kinds":"relu","rule":"Rescale")"),
        "t.json: row 1: rule Rescale is one for gradients, not for relevance"},
+      {row(R"("kinds":"*|add","rule":"Clone")"),
+       "t.json: row 1: rule Clone is one for a fanout, 'kinds' has 'add'"},
+      {row(R"("kinds":"add|fanout","rule":"Norm")"),
+       "t.json: row 1: rule Norm is not one for a fanout (Sum or Clone)"},
       {row(R"("kinds":"add","rule":"Pass","epsilon":1)"),
        "t.json: row 1: rule Pass has no parameter 'epsilon'; it has none"},
       {row(R"("kinds":"linear","rule":"Epsilon","gamma":1)"),
@@ -195,7 +208,7 @@ TEST(RuleFile, names_and_paths) {
     const RuleTable table = rule_table(name, *model);
     EXPECT_EQ(table.name, name);
     // A file may say whatever the tables of the literature say.
-    for (const RuleRow& row : table.rows)
+    for (const RelevanceRow& row : table.rows)
       EXPECT_EQ(message([&] {
                   parse("{\"rows\":[{\"kinds\":\"" + row.kinds + "\",\"rule\":\"Pass\"}]}");
                 }),

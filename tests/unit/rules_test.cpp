@@ -14,7 +14,7 @@ const Tensor r = reals({2, 2}, {1, .5, -.25, 2});
 
 Value linear_of(const Values& in) { return linear(in[0], in[1], in[2]); }
 
-Tensor run_linear(const Rule& rule) {
+Tensor run_linear(const RelevanceRule& rule) {
   return explain_op({x, w, b}, 1, r, one_rule("linear", rule), linear_of)[0];
 }
 
@@ -174,7 +174,7 @@ ref::Dense dense_of(const Map& map, const Tensor& bias) {
   return d;
 }
 
-std::vector<Rule> product_rules(size_t channels) {
+std::vector<RelevanceRule> product_rules(size_t channels) {
   std::vector<double> low, high;
   for (size_t c = 0; c < channels; ++c)
     low.push_back(-3 - double(c)), high.push_back(4 + double(c));
@@ -205,7 +205,7 @@ TEST(Rules, of_products_equal_their_dense_re_derivation) {
         for (real& v : input.reals()) v = std::max(v, real(0));
       const ref::Dense d = dense_of(map, map.bias);
       const Tensor seed = random_tensor(shape_of(map), 12);
-      for (const Rule& rule : product_rules(size_t(map.x[-1]))) {
+      for (const RelevanceRule& rule : product_rules(size_t(map.x[-1]))) {
         const Tensor got = explain_op({input, map.weight, map.bias}, 1, seed,
                                       one_rule(map.kind, rule), map.build)[0];
         const size_t in = input.reals().size() / 2, out = seed.reals().size() / 2;
