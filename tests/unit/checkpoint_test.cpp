@@ -293,7 +293,7 @@ TEST(NameMap, non_finite_weights_are_refused_with_their_place) {
   const OutputTensor bad = shaped("layer.0.qk", {2, 2}, {1, 2, nan, -infinity});
   const Failure f = bind_failure({bad, kernel});
   EXPECT_EQ(f.text, "'layer.0.qk' has 1 NaN and 1 infinite values, first at [1, 0]");
-  EXPECT_EQ(f.code, ErrorCode::nonfinite);
+  EXPECT_EQ(f.code, ErrorCode::format);
   EXPECT_NO_THROW(bound({bad, kernel}, {.allow_nonfinite = true}));
   // Large values of opposite sign are finite.
   const real large = std::numeric_limits<float>::max();
