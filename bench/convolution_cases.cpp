@@ -71,7 +71,7 @@ void convolutions(std::vector<Case>& out, k::ConvSize z, int64_t batch) {
     const Operand x = o.normal(x_count, x_read), w = weights(o, z, false),
                   bias = o.normal(z.outputs), y = o.room(y_count);
     return [=](auto& s, int64_t t) {
-      k::conv(s, x(t), w(t), z, {.bias = bias(t), .activation = k::Unary::relu}, y(t));
+      k::conv(s, x(t), w(t), z, {.bias = bias(t), .activation = k::Relu{}}, y(t));
     };
   }));
   out.push_back(case_of("conv_bwd/" + at, flops, Ways::precisions_and_libraries, [=](Operands& o) {

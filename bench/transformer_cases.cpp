@@ -51,7 +51,7 @@ void products(Cases& out, const Sizes& z) {
           return [=](auto& s, int64_t t) {
             k::product(s, a(t), l.k, b(t), m, l.n, l.k,
                        {.bias = bias(t),
-                        .activation = l.gelu ? k::Unary::gelu : k::Unary::identity,
+                        .activation = l.gelu ? k::Unary(k::Gelu{}) : k::Identity{},
                         .residual = residual(t)},
                        c(t), l.n);
           };
@@ -185,12 +185,11 @@ void elementwise(Cases& out, const Sizes& z) {
   out.push_back(case_of("rescale" + z.at(), 0, Ways::one, [=](Operands& o) {
     const Operand x = o.normal(n), x0 = o.normal(n / z.batch), dy = o.normal(n), dx = o.room(n);
     return [=](auto& s, int64_t t) {
-      k::rescale(s, k::Unary::gelu, real(1e-10), x(t), x0(t), n / z.batch, dy(t), n, dx(t));
+      k::rescale(s, k::Gelu{}, real(1e-10), x(t), x0(t), n / z.batch, dy(t), n, dx(t));
     };
   }));
-  const std::pair<const char*, k::Unary> functions[] = {{"gelu", k::Unary::gelu},
-                                                        {"gelu_tanh", k::Unary::gelu_tanh},
-                                                        {"gelu_quick", k::Unary::gelu_quick}};
+  const std::pair<const char*, k::Unary> functions[] = {
+      {"gelu", k::Gelu{}}, {"gelu_tanh", k::GeluTanh{}}, {"gelu_quick", k::GeluQuick{}}};
   for (const auto& [name, f] : functions) {
     out.push_back(flat(name + z.at(), 1, n,
                        [=, f = f](auto& s, real* x, real*, real* y) { k::unary(s, f, x, n, y); }));
@@ -198,9 +197,8 @@ void elementwise(Cases& out, const Sizes& z) {
   const auto add_pair = [&](const char* name, auto call) {
     out.push_back(flat(name + z.at(), 2, n, call));
   };
-  add_pair("gelu_bwd", [=](auto& s, real* x, real* d, real* y) {
-    k::unary_bwd(s, k::Unary::gelu, x, d, n, y);
-  });
+  add_pair("gelu_bwd",
+           [=](auto& s, real* x, real* d, real* y) { k::unary_bwd(s, k::Gelu{}, x, d, n, y); });
   add_pair("add", [=](auto& s, real* a, real* b, real* y) {
     k::binary(s, k::Binary::add, a, b, dense, y);
   });

@@ -31,9 +31,9 @@ Value make_pairs(Graph& g, const Shape& item, int64_t rows, bool one_baseline) {
 Value softmax_multipliers(Scored& s, int64_t n, double epsilon) {
   const auto inputs = [&](Value v) { return slice(v, 0, 0, n); };
   const auto rise = [&](Value v) { return sub(inputs(v), slice(v, 0, n, s.rows())); };
-  const Value d = rise(s.logits), size = add(relu(d), relu(scale(d, -1)));
+  const Value d = rise(s.logits);
   const Value ones = constant(s.graph, d.shape(), {1});
-  const Value near = where_positive(affine(size, -1, real(epsilon)), ones);  // 1 or 0
+  const Value near = where_positive(affine(abs(d), -1, real(epsilon)), ones);  // 1 or 0
   const Value ratio = mul(div(rise(s.outputs), add(d, near)), sub(ones, near));
   const Value slope = mul(near, inputs(s.gradient_by({s.logits})[0]));
   return add(mul(inputs(s.selector), ratio), slope);

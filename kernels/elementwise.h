@@ -5,17 +5,18 @@
 
 #include "kernels/kernel.h"
 #include "kernels/scalar.h"
+#include "kernels/unary.h"
 
 namespace whence::k {
 
 // (f(x) - f(x0)) / (x - x0), and f'(x) where x and the reference x0 differ by less than epsilon
 // (DeepLIFT's Rescale rule, Shrikumar et al. 2017, arXiv 1704.02685).
-template <Unary f, class T>
+template <class F, class T>
 WHENCE_HD inline T rescale_slope(T x, T x0, T epsilon) {
   using M = Math<T>;
-  const T d = x - x0, rise = unary_value<f>(x) - unary_value<f>(x0);
+  const T d = x - x0, rise = F::value(x) - F::value(x0);
   const auto near = (d < epsilon) & (d > -epsilon);
-  return M::where(near, unary_slope<f>(x), rise / M::where(near, M::constant(1), d));
+  return M::where(near, F::slope(x), rise / M::where(near, M::constant(1), d));
 }
 
 // y = f(x). y may be x.

@@ -9,7 +9,7 @@
 #include <array>
 
 #include "kernels/kernel.h"
-#include "kernels/scalar.h"
+#include "kernels/unary.h"
 
 namespace whence::k {
 
@@ -25,7 +25,7 @@ WHENCE_KERNEL(pack, const real* b, int64_t n, int64_t k, int64_t stride_n, int64
 // activation(sum + bias[n] + residual[m, n]) with residual_first.
 struct Epilogue {
   const real* bias = nullptr;  // [n]
-  Unary activation = Unary::identity;
+  Unary activation = Identity{};
   const real* residual = nullptr;  // same layout as c; may be c itself
   bool residual_first = false;
 };

@@ -6,21 +6,11 @@
 
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/kernel.h"
 
 namespace whence::k {
 
-enum class Unary : uint8_t {
-  identity,
-  relu,        // max(x, 0); derivative 0 at 0
-  gelu,        // x Phi(x) with the error function (Hendrycks and Gimpel 2016)
-  gelu_tanh,   // its tanh approximation, same paper
-  gelu_quick,  // x sigmoid(1.702 x), same paper; the activation of CLIP's published weights
-  tanh,
-  relu6,  // min(max(x, 0), 6); derivative 0 at 0 and at 6
-};
 enum class Binary : uint8_t {
   add,
   sub,
@@ -50,6 +40,7 @@ struct Math<real> {
   WHENCE_HD static real constant(double c) { return real(c); }
   WHENCE_HD static real exp(real x) { return std::exp(x); }
   WHENCE_HD static real tanh(real x) { return std::tanh(x); }
+  WHENCE_HD static real abs(real x) { return std::fabs(x); }
   WHENCE_HD static real positive(real x) { return x < 0 ? real(0) : x; }  // max(x, 0); NaN stays
   WHENCE_HD static real one_where_positive(real x) {
     return x > 0 ? real(1) : x != x ? x : real(0);
@@ -77,59 +68,6 @@ struct Math<real> {
 template <class T>
 WHENCE_HD inline T sigmoid(T x) {
   return Math<T>::constant(1) / (Math<T>::constant(1) + Math<T>::exp(-x));
-}
-
-// gelu_tanh: x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3). Beyond 10, where tanh u is
-// 1 in any precision, u stays what it is at 10, so that huge x do not overflow.
-inline constexpr double sqrt_2_over_pi = 0.79788456080286535588;
-template <class T>
-WHENCE_HD inline T gelu_tanh_argument(T x) {
-  const T c = Math<T>::clamp(x, 10);
-  return Math<T>::constant(sqrt_2_over_pi) * (c + Math<T>::constant(0.044715) * c * c * c);
-}
-
-// f(x)
-template <Unary f, class T>
-WHENCE_HD inline T unary_value(T x) {
-  using M = Math<T>;
-  if constexpr (f == Unary::relu) return M::positive(x);
-  if constexpr (f == Unary::gelu) return x * M::normal(x).below;
-  if constexpr (f == Unary::gelu_tanh) {
-    return M::constant(0.5) * x * (M::constant(1) + M::tanh(gelu_tanh_argument(x)));
-  }
-  if constexpr (f == Unary::gelu_quick) return x * sigmoid(M::constant(1.702) * x);
-  if constexpr (f == Unary::tanh) return M::tanh(x);
-  if constexpr (f == Unary::relu6) return M::clamp(M::positive(x), 6);
-  if constexpr (f == Unary::identity) return x;
-}
-
-// f'(x)
-template <Unary f, class T>
-WHENCE_HD inline T unary_slope(T x) {
-  using M = Math<T>;
-  const T one = M::constant(1);
-  if constexpr (f == Unary::relu) return M::one_where_positive(x);
-  if constexpr (f == Unary::gelu) {  // Phi(x) + x phi(x)
-    const Normal<T> n = M::normal(x);
-    return n.below + x * n.density;
-  }
-  if constexpr (f == Unary::gelu_tanh) {  // (1 + t)/2 + x (1 - t^2)/2 u'
-    const T t = M::tanh(gelu_tanh_argument(x));
-    const T c = M::clamp(x, 10);
-    const T du = M::constant(sqrt_2_over_pi) * (one + M::constant(0.134145) * c * c);
-    return M::constant(0.5) * ((one + t) + c * (one - t * t) * du);
-  }
-  if constexpr (f == Unary::gelu_quick) {  // s + 1.702 x s (1 - s)
-    const T s = sigmoid(M::constant(1.702) * x);
-    return s + x * (s * (one - s)) * M::constant(1.702);
-  }
-  if constexpr (f == Unary::tanh) {
-    const T t = M::tanh(x);
-    return one - t * t;
-  }
-  if constexpr (f == Unary::relu6)
-    return M::one_where_positive(x) * M::one_where_positive(M::constant(6) - x);
-  if constexpr (f == Unary::identity) return x - x + one;
 }
 
 template <Binary f, class T>
@@ -189,25 +127,6 @@ void with(Division d, real epsilon, G&& g) {
       return g(Quotient<Division::away>{epsilon});
     case Division::shifted:
       return g(Quotient<Division::shifted>{epsilon});
-  }
-}
-template <class G>
-void with(Unary f, G&& g) {
-  switch (f) {
-    case Unary::identity:
-      return g(std::integral_constant<Unary, Unary::identity>());
-    case Unary::relu:
-      return g(std::integral_constant<Unary, Unary::relu>());
-    case Unary::gelu:
-      return g(std::integral_constant<Unary, Unary::gelu>());
-    case Unary::gelu_tanh:
-      return g(std::integral_constant<Unary, Unary::gelu_tanh>());
-    case Unary::gelu_quick:
-      return g(std::integral_constant<Unary, Unary::gelu_quick>());
-    case Unary::tanh:
-      return g(std::integral_constant<Unary, Unary::tanh>());
-    case Unary::relu6:
-      return g(std::integral_constant<Unary, Unary::relu6>());
   }
 }
 

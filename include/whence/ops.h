@@ -16,6 +16,7 @@ Value gelu(Value x);        // x Phi(x), error function (Hendrycks and Gimpel 20
 Value gelu_tanh(Value x);   // its tanh approximation
 Value gelu_quick(Value x);  // x sigmoid(1.702 x)
 Value tanh(Value x);
+Value abs(Value x);                              // derivative 0 at 0
 Value affine(Value x, real factor, real shift);  // factor x + shift
 inline Value scale(Value x, real factor) { return affine(x, factor, 0); }
 // Pairs broadcast as in NumPy: sizes are matched from the last axis, a size of 1 repeats.

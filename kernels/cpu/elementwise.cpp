@@ -64,20 +64,20 @@ void pairs(const Stream& s, F f, const real* a, const real* b, const Broadcast& 
 }  // namespace
 
 void unary(Stream& s, Unary f, const real* x, int64_t count, real* y) {
-  with(f, [&](auto fixed) {
+  with(f, [&](auto function) {
     parallel_ranges(s, count, elements_per_thread, [&](int64_t begin, int64_t end) {
       each_vec(end - begin, [&](int64_t i, auto n) {
-        store(y + begin + i, unary_value<decltype(fixed)::value>(load(x + begin + i, n)), n);
+        store(y + begin + i, function.value(load(x + begin + i, n)), n);
       });
     });
   });
 }
 
 void unary_bwd(Stream& s, Unary f, const real* x, const real* dy, int64_t count, real* dx) {
-  with(f, [&](auto fixed) {
+  with(f, [&](auto function) {
     parallel_ranges(s, count, elements_per_thread, [&](int64_t begin, int64_t end) {
       each_vec(end - begin, [&](int64_t i, auto n) {
-        const Vec slope = unary_slope<decltype(fixed)::value>(load(x + begin + i, n));
+        const Vec slope = function.slope(load(x + begin + i, n));
         store(dx + begin + i, load(dy + begin + i, n) * slope, n);
       });
     });
@@ -86,14 +86,14 @@ void unary_bwd(Stream& s, Unary f, const real* x, const real* dy, int64_t count,
 
 void rescale(Stream& s, Unary f, real epsilon, const real* x, const real* x0, int64_t references,
              const real* dy, int64_t count, real* dx) {
-  with(f, [&](auto fixed) {
+  with(f, [&](auto function) {
     parallel_ranges(s, count, elements_per_thread, [&](int64_t begin, int64_t end) {
       for (int64_t from = begin, to = 0; from < end; from = to) {
         to = std::min(end, (from / references + 1) * references);
         const real* reference = x0 + from % references;
         each_vec(to - from, [&](int64_t i, auto n) {
           const int64_t at = from + i;
-          const Vec slope = rescale_slope<decltype(fixed)::value>(
+          const Vec slope = rescale_slope<decltype(function)>(
               load(x + at, n), load(reference + i, n), splat(epsilon));
           store(dx + at, load(dy + at, n) * slope, n);
         });

@@ -9,7 +9,7 @@ inline namespace WHENCE_ISA {
 
 // c [rows, width] = epilogue(sums), for columns of the result from `column` on: `c` and the
 // residual are where column 0 of the first row lies. Reads whole vectors of sums.
-template <k::Unary f, bool residual_first>
+template <class F, bool residual_first>
 void finish(const real* sums, int64_t sums_stride, int64_t rows, int64_t width,
             const k::Epilogue& e, int64_t column, real* c, int64_t c_stride) {
   for (int64_t i = 0; i < rows; ++i) {
@@ -18,7 +18,7 @@ void finish(const real* sums, int64_t sums_stride, int64_t rows, int64_t width,
       Vec x = load(sums + i * sums_stride + j);
       if (e.bias) x += load(e.bias + column + j, n);
       if (residual_first && e.residual) x += load(e.residual + at + j, n);
-      x = k::unary_value<f>(x);
+      x = F::value(x);
       if (!residual_first && e.residual) x += load(e.residual + at + j, n);
       store(c + at + j, x, n);
     });
@@ -30,24 +30,9 @@ using Finish = void (*)(const real*, int64_t, int64_t, int64_t, const k::Epilogu
 
 template <bool residual_first>
 Finish finish_with(k::Unary f) {
-  using k::Unary;
-  switch (f) {
-    case Unary::identity:
-      break;
-    case Unary::relu:
-      return finish<Unary::relu, residual_first>;
-    case Unary::gelu:
-      return finish<Unary::gelu, residual_first>;
-    case Unary::gelu_tanh:
-      return finish<Unary::gelu_tanh, residual_first>;
-    case Unary::gelu_quick:
-      return finish<Unary::gelu_quick, residual_first>;
-    case Unary::tanh:
-      return finish<Unary::tanh, residual_first>;
-    case Unary::relu6:
-      return finish<Unary::relu6, residual_first>;
-  }
-  return finish<Unary::identity, residual_first>;
+  Finish found = nullptr;
+  with(f, [&](auto function) { found = finish<decltype(function), residual_first>; });
+  return found;
 }
 inline Finish finish_for(const k::Epilogue& e) {
   return e.residual_first ? finish_with<true>(e.activation) : finish_with<false>(e.activation);

@@ -117,6 +117,7 @@ struct whence::k::Math<whence::cpu::Vec> {
   static Vec constant(double c) { return cpu::splat(real(c)); }
   static Vec exp(Vec x) { return cpu::exp(x); }
   static Vec tanh(Vec x) { return cpu::tanh(x); }
+  static Vec abs(Vec x) { return cpu::abs(x); }
   static Vec positive(Vec x) { return x < 0 ? Vec{} : x; }
   static Vec one_where_positive(Vec x) {
     const Vec otherwise = x != x ? x : Vec{};

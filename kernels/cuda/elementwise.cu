@@ -31,15 +31,15 @@ void each(gpu::Stream& s, const char* name, F f, int64_t count, real* y) {
   gpu::launch(s, shape, each_kernel<F>, f, count, y);
 }
 
-template <Unary f>
+template <class F>
 struct Value {  // f(x[i])
   const real* x;
-  __device__ real operator()(int64_t i) const { return unary_value<f>(x[i]); }
+  __device__ real operator()(int64_t i) const { return F::value(x[i]); }
 };
-template <Unary f>
+template <class F>
 struct Slope {  // dy[i] f'(x[i])
   const real *x, *dy;
-  __device__ real operator()(int64_t i) const { return dy[i] * unary_slope<f>(x[i]); }
+  __device__ real operator()(int64_t i) const { return dy[i] * F::slope(x[i]); }
 };
 struct Affine {  // factor x[i] + shift
   const real* x;
@@ -47,14 +47,14 @@ struct Affine {  // factor x[i] + shift
   __device__ real operator()(int64_t i) const { return std::fma(x[i], factor, shift); }
 };
 
-template <Unary f>
+template <class F>
 struct RescaleBy {  // dy[i] times the slope between x[i] and its reference
   real epsilon;
   const real *x, *x0, *dy;
   int64_t references;
   __device__ real operator()(int64_t i) const {
     const int64_t reference = i < references ? i : i % references;
-    return dy[i] * rescale_slope<f>(x[i], x0[reference], epsilon);
+    return dy[i] * rescale_slope<F>(x[i], x0[reference], epsilon);
   }
 };
 
@@ -111,19 +111,19 @@ __global__ void __launch_bounds__(threads)
 }  // namespace
 
 void unary(gpu::Stream& s, Unary f, const real* x, int64_t count, real* y) {
-  with(f, [&](auto fixed) { each(s, "unary", Value<decltype(fixed)::value>{x}, count, y); });
+  with(f, [&](auto function) { each(s, "unary", Value<decltype(function)>{x}, count, y); });
 }
 
 void unary_bwd(gpu::Stream& s, Unary f, const real* x, const real* dy, int64_t count, real* dx) {
-  with(f, [&](auto fixed) {
-    each(s, "unary_bwd", Slope<decltype(fixed)::value>{x, dy}, count, dx);
+  with(f, [&](auto function) {
+    each(s, "unary_bwd", Slope<decltype(function)>{x, dy}, count, dx);
   });
 }
 
 void rescale(gpu::Stream& s, Unary f, real epsilon, const real* x, const real* x0,
              int64_t references, const real* dy, int64_t count, real* dx) {
-  with(f, [&](auto fixed) {
-    using By = RescaleBy<decltype(fixed)::value>;
+  with(f, [&](auto function) {
+    using By = RescaleBy<decltype(function)>;
     each(s, "rescale", By{epsilon, x, x0, dy, references}, count, dx);
   });
 }

@@ -7,23 +7,9 @@
 namespace whence::k {
 namespace {
 
-__device__ real activate(Unary f, real x) {
-  switch (f) {
-    case Unary::identity:
-      break;
-    case Unary::relu:
-      return unary_value<Unary::relu>(x);
-    case Unary::gelu:
-      return unary_value<Unary::gelu>(x);
-    case Unary::gelu_tanh:
-      return unary_value<Unary::gelu_tanh>(x);
-    case Unary::gelu_quick:
-      return unary_value<Unary::gelu_quick>(x);
-    case Unary::tanh:
-      return unary_value<Unary::tanh>(x);
-    case Unary::relu6:
-      return unary_value<Unary::relu6>(x);
-  }
+template <class... F>
+__device__ real activate(Unary f, real x, List<F...>) {
+  (void)((f == Unary(F{}) && (x = F::value(x), true)) || ...);
   return x;
 }
 
@@ -31,7 +17,7 @@ __device__ real activate(Unary f, real x) {
 __device__ real finished(const Epilogue& e, real x, int64_t col, int64_t at) {
   if (e.bias) x += e.bias[col];
   if (e.residual && e.residual_first) x += e.residual[at];
-  x = activate(e.activation, x);
+  x = activate(e.activation, x, Functions{});
   if (e.residual && !e.residual_first) x += e.residual[at];
   return x;
 }

@@ -325,7 +325,7 @@ bool library_product(gpu::Stream& s, const real* a, int64_t a_stride, const real
   if (k <= 0 || n > limit || k > limit || a_stride < k || c_stride < n) return false;
   lt::native(s, "cublasLt");
   const Precision factors = on_tensor_cores(s.precision, k) ? s.precision : Precision::f32;
-  const bool round = factors == Precision::bf16, activates = e.activation != Unary::identity;
+  const bool round = factors == Precision::bf16, activates = e.activation != Identity{};
   // A residual that is added after the activation may be c itself: sums go elsewhere.
   const bool aside = activates && e.residual && !e.residual_first;
   const real* residual = aside ? nullptr : e.residual;

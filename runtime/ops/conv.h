@@ -56,7 +56,7 @@ struct PackedConv final : Op {
   int may_overwrite() const override { return residual ? 2 + bias : -1; }
   k::ConvSize size;
   bool backward, bias = false, residual = false, residual_first = false;
-  k::Unary activation = k::Unary::identity;
+  k::Unary activation = k::Identity{};
 };
 
 // Inputs x, weight, bias, mean, variance.

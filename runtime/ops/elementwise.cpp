@@ -1,4 +1,4 @@
-// Elementwise operators: one row a function. Formulas and derivatives are in kernels/scalar.h.
+// Elementwise operators. Formulas and derivatives are in kernels/unary.h and kernels/scalar.h.
 #include "runtime/ops/elementwise.h"
 
 #include <algorithm>
@@ -8,10 +8,23 @@
 namespace whence {
 namespace {
 
-constexpr const char* unary_names[] = {"identity",   "relu", "gelu", "gelu_tanh",
-                                       "gelu_quick", "tanh", "relu6"};
 constexpr const char* division_names[] = {"guarded", "away", "shifted"};
-constexpr const char* binary_names[] = {"add", "sub", "mul", "first", "div"};
+
+const char* name_of(k::Binary f) {
+  switch (f) {
+    case k::Binary::add:
+      return "add";
+    case k::Binary::sub:
+      return "sub";
+    case k::Binary::mul:
+      return "mul";
+    case k::Binary::first:
+      return "first";
+    case k::Binary::div:
+      return "div";
+  }
+  return "";
+}
 
 RowFlow all_by_row(const Shape& s, unsigned inputs, unsigned zero) {
   if (!has_rows(s)) return {};
@@ -21,7 +34,7 @@ RowFlow all_by_row(const Shape& s, unsigned inputs, unsigned zero) {
 struct UnaryGrad final : Op {
   explicit UnaryGrad(k::Unary function) : f(function) {}
   std::string_view kind() const override { return "unary_bwd"; }
-  std::string detail() const override { return unary_names[int(f)]; }
+  std::string detail() const override { return facts_of(f).name; }
   std::vector<Type> infer(std::span<const Type> in) const override { return {in[1]}; }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
     on(s,
@@ -38,7 +51,7 @@ struct UnaryGrad final : Op {
 struct UnaryRescale final : Op {
   UnaryRescale(k::Unary function, double e) : f(function), epsilon(e) {}
   std::string_view kind() const override { return "unary_rescale"; }
-  std::string detail() const override { return unary_names[int(f)]; }
+  std::string detail() const override { return facts_of(f).name; }
   std::vector<Type> infer(std::span<const Type> in) const override { return {in[1]}; }
   void run(Stream& s, std::span<const View> in, std::span<const View> out) const override {
     const References r(in[0], in[1]);
@@ -68,7 +81,14 @@ Shape broadcast_shape(std::string_view kind, const Shape& a, const Shape& b) {
 
 }  // namespace
 
-std::string_view UnaryOp::kind() const { return unary_names[int(f)]; }
+std::string_view UnaryOp::kind() const { return facts_of(f).name; }
+
+Traits UnaryOp::traits() const {
+  const k::Facts facts = facts_of(f);
+  return {.activation = facts.activation,
+          .rectifier = facts.rectifier,
+          .non_negative = facts.non_negative ? Traits::always : Traits::unknown};
+}
 
 std::vector<Type> UnaryOp::infer(std::span<const Type> in) const {
   expect_real(kind(), in);
@@ -79,22 +99,14 @@ void UnaryOp::run(Stream& s, std::span<const View> in, std::span<const View> out
   on(s, [&](auto& q) { k::unary(q, f, in[0].in(), in[0].count(), out[0].out()); });
 }
 
-// A derivative that is the same function of the result takes that, so that the argument need not
-// stay: it may be summed, activated and stored in one step, or in place.
+// A rectifier's derivative is the same function of the result and takes that, so that the argument
+// need not stay: it may be summed, activated and stored in one step, or in place.
 Values UnaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
-  const bool of_result = f == k::Unary::relu || f == k::Unary::relu6;
-  return {emit<UnaryGrad>({of_result ? e.out() : e.in(0), dy[0]}, f)};
-}
-
-Traits UnaryOp::traits() const {
-  const bool rectifier = f == k::Unary::relu || f == k::Unary::relu6;
-  return {.activation = true,
-          .rectifier = rectifier,
-          .non_negative = rectifier ? Traits::always : Traits::unknown};
+  return {emit<UnaryGrad>({facts_of(f).rectifier ? e.out() : e.in(0), dy[0]}, f)};
 }
 
 Values UnaryOp::vjp_by(const Emit& e, const GradientRule& rule, Value dy) const {
-  const bool rectifier = traits().rectifier;
+  const bool rectifier = facts_of(f).rectifier;
   if (std::holds_alternative<rule::Guided>(rule) && rectifier) return {relu(vjp(e, {&dy, 1})[0])};
   if (std::holds_alternative<rule::Deconvolution>(rule) && rectifier) return {relu(dy)};
   if (const auto* rescale = std::get_if<rule::Rescale>(&rule))
@@ -121,8 +133,9 @@ RowFlow AffineOp::row_flow(std::span<const Type> in) const {
   return all_by_row(in[0].shape, 1, shift == 0 ? 1 : 0);
 }
 
-// Every function here maps 0 to 0, so a zero row stays zero.
-RowFlow UnaryOp::row_flow(std::span<const Type> in) const { return all_by_row(in[0].shape, 1, 1); }
+RowFlow UnaryOp::row_flow(std::span<const Type> in) const {
+  return all_by_row(in[0].shape, 1, facts_of(f).keeps_zero ? 1 : 0);
+}
 
 namespace {
 
@@ -188,7 +201,7 @@ static_assert(int(k::Division::guarded) == Stabiliser::guarded &&
 
 }  // namespace
 
-std::string_view BinaryOp::kind() const { return binary_names[int(f)]; }
+std::string_view BinaryOp::kind() const { return name_of(f); }
 
 Traits BinaryOp::traits() const {
   return {.non_negative = f == k::Binary::add ? Traits::if_inputs_are : Traits::unknown};
@@ -216,8 +229,6 @@ Values BinaryOp::vjp(const Emit& e, std::span<const Value> dy) const {
 
 namespace {
 
-Value magnitude(Value x) { return add(relu(x), relu(scale(x, -1))); }
-
 // [B, 1, 1, ...]: the sum of a sample.
 Value total(Value x) {
   std::vector<int> axes;
@@ -240,7 +251,7 @@ Values BinaryOp::relprop(const RelevanceEmit& e, const RelevanceRule& rule, Valu
   const Value share = divide(r, e.out(), by);
   const Value parts[] = {mul(e.in(0), share), mul(e.in(1), share)};
   const Value totals[] = {total(parts[0]), total(parts[1])};
-  const Value mass[] = {magnitude(totals[0]), magnitude(totals[1])};
+  const Value mass[] = {abs(totals[0]), abs(totals[1])};
   const Value whole = total(r), both = add(mass[0], mass[1]);
   Values all(2);
   for (size_t i = 0; i < 2; ++i)
@@ -257,18 +268,19 @@ RowFlow BinaryOp::row_flow(std::span<const Type> in) const {
   return flow;
 }
 
-Value relu(Value x) { return emit<UnaryOp>({x}, k::Unary::relu); }
-Value relu6(Value x) { return emit<UnaryOp>({x}, k::Unary::relu6); }
-Value gelu(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu); }
-Value gelu_tanh(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu_tanh); }
-Value gelu_quick(Value x) { return emit<UnaryOp>({x}, k::Unary::gelu_quick); }
-Value tanh(Value x) { return emit<UnaryOp>({x}, k::Unary::tanh); }
+Value relu(Value x) { return emit<UnaryOp>({x}, k::Relu{}); }
+Value relu6(Value x) { return emit<UnaryOp>({x}, k::Relu6{}); }
+Value gelu(Value x) { return emit<UnaryOp>({x}, k::Gelu{}); }
+Value gelu_tanh(Value x) { return emit<UnaryOp>({x}, k::GeluTanh{}); }
+Value gelu_quick(Value x) { return emit<UnaryOp>({x}, k::GeluQuick{}); }
+Value tanh(Value x) { return emit<UnaryOp>({x}, k::Tanh{}); }
+Value abs(Value x) { return emit<UnaryOp>({x}, k::Abs{}); }
 Value affine(Value x, real factor, real shift) { return emit<AffineOp>({x}, factor, shift); }
 Value add(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::add); }
 Value sub(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::sub); }
 Value mul(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::mul); }
 Value div(Value a, Value b) { return emit<BinaryOp>({a, b}, k::Binary::div); }
 Value divide(Value a, Value b, Stabiliser by) { return emit<Divide>({a, b}, by); }
-Value where_positive(Value x, Value y) { return emit<UnaryGrad>({x, y}, k::Unary::relu); }
+Value where_positive(Value x, Value y) { return emit<UnaryGrad>({x, y}, k::Relu{}); }
 
 }  // namespace whence

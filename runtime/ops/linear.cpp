@@ -93,7 +93,7 @@ std::string PackedProduct::detail() const {
   if (part != k::Part::all) text += part == k::Part::positive ? " W+" : " W-";
   if (bias) text += " + bias";
   if (residual && residual_first) text += " + residual";
-  if (activation != k::Unary::identity) text += " + activation";
+  if (activation != k::Identity{}) text += " + activation";
   if (residual && !residual_first) text += " + residual";
   return text;
 }

@@ -49,7 +49,7 @@ struct PackedProduct final : Op {
   int64_t n;                     // columns of y
   k::Part part = k::Part::all;
   bool bias = false, residual = false, residual_first = false;
-  k::Unary activation = k::Unary::identity;
+  k::Unary activation = k::Identity{};
 };
 
 }  // namespace whence

@@ -97,7 +97,7 @@ class ProductPass {
     };
     const auto rectified = [&](Value v) {
       const auto* unary = op_at<UnaryOp>(v.node);
-      return unary && unary->f == k::Unary::relu ? graph_.node(v).in[0] : Value{};
+      return unary && unary->f == k::Relu{} ? graph_.node(v).in[0] : Value{};
     };
     if (const Value whole = rectified(w)) return {whole, k::Part::positive};
     if (const Value part = minus(w))

@@ -1,7 +1,6 @@
-// Row operations and activations as plain loops in double.
+// Row operations as plain loops in double.
 #pragma once
 
-#include "kernels/scalar.h"
 #include "tests/ref/arrays.h"
 
 namespace whence::ref {
@@ -37,26 +36,6 @@ inline Doubles softmax(const Doubles& x, size_t rows, size_t cols) {
   Doubles y = log_softmax(x, rows, cols);
   for (double& v : y) v = std::exp(v);
   return y;
-}
-
-inline double unary(k::Unary f, double x) {
-  switch (f) {
-    case k::Unary::identity:
-      return x;
-    case k::Unary::relu:
-      return x > 0 ? x : 0;
-    case k::Unary::gelu:
-      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
-    case k::Unary::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
-    case k::Unary::gelu_quick:
-      return x / (1 + std::exp(-1.702 * x));
-    case k::Unary::relu6:
-      return std::clamp(x, 0.0, 6.0);
-    case k::Unary::tanh:
-      return std::tanh(x);
-  }
-  return x;
 }
 
 }  // namespace whence::ref

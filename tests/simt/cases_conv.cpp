@@ -25,7 +25,7 @@ Reals packed(Stream& s, const ConvSize& z, bool backward) {
 
 Reals forward(Stream& s, const ConvSize& z) {
   const Reals x = noise(inputs(z), 2), bias = noise(z.outputs, 3), weight = packed(s, z, false);
-  const k::Epilogue epilogue{.bias = bias.data(), .activation = k::Unary::relu};
+  const k::Epilogue epilogue{.bias = bias.data(), .activation = k::Relu{}};
   return output_of(s, outputs(z),
                    [&](real* y) { k::conv(s, x.data(), weight.data(), z, epilogue, y); });
 }
@@ -152,8 +152,7 @@ std::vector<KernelCase> library_cases() {
     const k::Along down{1, g.down.count, 1}, across{1, g.across.count + 1, -1};
     const Reals sums = noise(z.batch * down.count * across.count * cols, 1), bias = noise(cols, 2);
     Reals y = noise(backward ? inputs(z) : outputs(z), 3);
-    k::finish_images(s, g, sums.data(), down, across, {bias.data(), k::Unary::relu, y.data()},
-                     y.data());
+    k::finish_images(s, g, sums.data(), down, across, {bias.data(), k::Relu{}, y.data()}, y.data());
     s.synchronize();
     return y;
   };

@@ -20,9 +20,9 @@ std::vector<KernelCase> function_cases() {
       {"unary", "", "1027", "each_kernel each_kernel",
        [](Stream& s) {
          const Reals x = noise(count, 1, 3);
-         Reals y = output_of(s, count,
-                             [&](real* to) { k::unary(s, k::Unary::gelu, x.data(), count, to); });
-         k::unary(s, k::Unary::gelu_tanh, y.data(), count, y.data());  // in place
+         Reals y =
+             output_of(s, count, [&](real* to) { k::unary(s, k::Gelu{}, x.data(), count, to); });
+         k::unary(s, k::GeluTanh{}, y.data(), count, y.data());  // in place
          s.synchronize();
          return y;
        }},
@@ -30,15 +30,14 @@ std::vector<KernelCase> function_cases() {
        [](Stream& s) {
          const Reals x = noise(count, 1, 3), dy = noise(count, 2);
          return output_of(s, count, [&](real* dx) {
-           k::unary_bwd(s, k::Unary::gelu, x.data(), dy.data(), count, dx);
+           k::unary_bwd(s, k::Gelu{}, x.data(), dy.data(), count, dx);
          });
        }},
       {"rescale", "", "3 x 515, one reference", "each_kernel",
        [](Stream& s) {
          const Reals x = noise(1545, 1, 3), x0 = noise(515, 2, 3), dy = noise(1545, 3);
          return output_of(s, 1545, [&](real* dx) {
-           k::rescale(s, k::Unary::gelu, real(1e-10), x.data(), x0.data(), 515, dy.data(), 1545,
-                      dx);
+           k::rescale(s, k::Gelu{}, real(1e-10), x.data(), x0.data(), 515, dy.data(), 1545, dx);
          });
        }},
       {"affine", "", "1027", "each_kernel",

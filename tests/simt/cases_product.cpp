@@ -33,8 +33,7 @@ Reals halves(const Reals& x) {
 Reals product(Stream& s, int64_t m, int64_t n, int64_t k) {
   const Reals a = noise(m * k, 2), bias = noise(n, 3), b = packed(s, n, k, k, 1);
   Reals c = noise(m * n, 4);  // the residual, too
-  const k::Epilogue epilogue{
-      .bias = bias.data(), .activation = k::Unary::gelu, .residual = c.data()};
+  const k::Epilogue epilogue{.bias = bias.data(), .activation = k::Gelu{}, .residual = c.data()};
   k::product(s, a.data(), k, b.data(), m, n, k, epilogue, c.data(), n);
   s.synchronize();
   return c;
@@ -102,8 +101,8 @@ Reals finished_rows(Stream& s) {
   const int64_t rows = 19, n = 37;
   const Reals sums = noise(rows * (n + 2), 1);
   Reals c = noise(rows * n, 2);  // the residual, too
-  k::finish_rows(s, sums.data(), n + 2, rows, n,
-                 {.activation = k::Unary::gelu, .residual = c.data()}, c.data(), n);
+  k::finish_rows(s, sums.data(), n + 2, rows, n, {.activation = k::Gelu{}, .residual = c.data()},
+                 c.data(), n);
   s.synchronize();
   return c;
 }

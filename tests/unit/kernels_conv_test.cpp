@@ -11,7 +11,6 @@ namespace {
 
 using namespace ref;
 using k::ConvSize;
-using k::Unary;
 
 // Calls f(offset in x, offset in y, offset in the weight) for every product of a convolution.
 template <class F>
@@ -245,7 +244,7 @@ TYPED_TEST(KernelsConv, epilogue_in_both_orders) {
         const Reals plain = run({});
         const int64_t channels = backward ? z.channels : z.outputs;
         const Reals bias = noise(channels, 1), residual = noise(int64_t(plain.size()), 2);
-        const k::Epilogue e{bias.data(), Unary::relu6, residual.data(), first};
+        const k::Epilogue e{bias.data(), k::Relu6{}, residual.data(), first};
         Reals want = plain;
         for (size_t i = 0; i < want.size(); ++i) {
           real v = plain[i] + bias[i % size_t(channels)];

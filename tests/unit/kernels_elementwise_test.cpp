@@ -1,9 +1,12 @@
 // Activations, broadcasting pairs, copies and patches.
+#include <algorithm>
 #include <array>
+#include <set>
 
 #include "kernels/elementwise.h"
+#include "tests/ref/arrays.h"
 #include "tests/ref/backends.h"
-#include "tests/ref/rows.h"
+#include "tests/ref/functions.h"
 
 namespace whence {
 namespace {
@@ -23,9 +26,6 @@ void unary_bwd_on(Unary f, const Reals& x, const Reals& dy, Reals& dx) {
       [&](auto& s) { k::unary_bwd(s, f, x.data(), dy.data(), int64_t(x.size()), dx.data()); });
 }
 
-constexpr Unary functions[] = {Unary::identity,   Unary::relu, Unary::gelu, Unary::gelu_tanh,
-                               Unary::gelu_quick, Unary::tanh, Unary::relu6};
-
 template <class Backend>
 class KernelsElementwise : public testing::Test {};
 TYPED_TEST_SUITE(KernelsElementwise, Backends, BackendNames);
@@ -33,9 +33,9 @@ TYPED_TEST_SUITE(KernelsElementwise, Backends, BackendNames);
 TYPED_TEST(KernelsElementwise, activations_have_their_published_values) {
   const Reals x = {-3, -1, real(0.5), 1, 3};
   const std::pair<Unary, Doubles> rows[] = {
-      {Unary::gelu, {-0.004049694, -0.158655254, 0.345731231, 0.841344746, 2.995950306}},
-      {Unary::gelu_tanh, {-0.003637392, -0.158808009, 0.345714010, 0.841191991, 2.996362608}},
-      {Unary::gelu_quick, {-0.018071310, -0.154204234, 0.350388437, 0.845795766, 2.981928690}},
+      {k::Gelu{}, {-0.004049694, -0.158655254, 0.345731231, 0.841344746, 2.995950306}},
+      {k::GeluTanh{}, {-0.003637392, -0.158808009, 0.345714010, 0.841191991, 2.996362608}},
+      {k::GeluQuick{}, {-0.018071310, -0.154204234, 0.350388437, 0.845795766, 2.981928690}},
   };
   for (const auto& [f, want] : rows) {
     Reals y(x.size());
@@ -51,7 +51,7 @@ TYPED_TEST(KernelsElementwise, activations_match_double_on_a_fine_grid) {
     x.push_back(tiny);
     x.push_back(-tiny);
   }
-  for (Unary f : functions) {
+  for (Unary f : k::every_unary) {
     Reals y(x.size(), poison);
     unary_on<TypeParam>(f, x, y);
     Bounded want(x.size());
@@ -60,14 +60,14 @@ TYPED_TEST(KernelsElementwise, activations_match_double_on_a_fine_grid) {
       // A few roundings relative to the value. The factor of gelu_tanh is 1 + tanh, and cancels
       // where it is small, and that of gelu_quick takes an exponential of a rounded argument.
       double error = 6 * eps * std::abs(want.value[i]);
-      if (f == Unary::gelu_tanh) error += 2 * eps * std::abs(x[i]);
-      if (f == Unary::gelu_quick) error *= 1 + std::abs(x[i]) / 3;
+      if (f == k::GeluTanh{}) error += 2 * eps * std::abs(x[i]);
+      if (f == k::GeluQuick{}) error *= 1 + std::abs(x[i]) / 3;
       // In the double build the expected value is no better: its erfc takes a rounded argument,
       // which the square amplifies.
-      if (f == Unary::gelu && sizeof(real) == 8) error *= 1 + double(x[i]) * x[i] / 4;
+      if (f == k::Gelu{} && sizeof(real) == 8) error *= 1 + double(x[i]) * x[i] / 4;
       want.error[i] = error + 1e-44;
     }
-    expect_within(y, want, "function " + std::to_string(int(f)));
+    expect_within(y, want, facts_of(f).name);
   }
 }
 
@@ -75,7 +75,7 @@ TYPED_TEST(KernelsElementwise, activation_gradients_match_differences) {
   Reals x;
   for (int i = -300; i <= 300; ++i) x.push_back(real(i * 0.041 + 0.0007));
   const Reals dy = noise(int64_t(x.size()), 3);
-  for (Unary f : functions) {
+  for (Unary f : k::every_unary) {
     Reals dx(x.size(), poison);
     unary_bwd_on<TypeParam>(f, x, dy, dx);
     Bounded want(x.size());
@@ -84,33 +84,53 @@ TYPED_TEST(KernelsElementwise, activation_gradients_match_differences) {
       want.value[i] = dy[i] * (unary(f, at + h) - unary(f, at - h)) / (2 * h);
       want.error[i] = 12 * eps + 1e-8;
     }
-    expect_within(dx, want, "function " + std::to_string(int(f)));
+    expect_within(dx, want, facts_of(f).name);
     Reals in_place = dy;
     unary_bwd_on<TypeParam>(f, x, in_place, in_place);
     expect_same_bits(in_place, dx, "in place");
   }
-  Reals slope = {poison};
-  unary_bwd_on<TypeParam>(Unary::relu, {0}, {1}, slope);
-  EXPECT_EQ(slope[0], 0);
+  for (Unary f : std::initializer_list<Unary>{k::Relu{}, k::Relu6{}, k::Abs{}}) {
+    Reals slope = {poison};
+    unary_bwd_on<TypeParam>(f, {0}, {1}, slope);
+    EXPECT_EQ(slope[0], 0) << facts_of(f).name;
+  }
 }
 
 TYPED_TEST(KernelsElementwise, activations_at_the_ends_of_the_range) {
   constexpr real inf = std::numeric_limits<real>::infinity();
   constexpr real top = std::numeric_limits<real>::max();
-  for (Unary f : functions) {
+  for (Unary f : k::every_unary) {
     const Reals x = {top, inf, poison, real(-30), 0};
     Reals y(5), slope(5);
     unary_on<TypeParam>(f, x, y);
     unary_bwd_on<TypeParam>(f, x, Reals(5, 1), slope);
-    EXPECT_EQ(y[0], f == Unary::tanh ? 1 : f == Unary::relu6 ? 6 : top) << int(f);
-    EXPECT_EQ(y[1], f == Unary::tanh ? 1 : f == Unary::relu6 ? 6 : inf) << int(f);
-    EXPECT_TRUE(std::isnan(y[2])) << int(f);
-    EXPECT_TRUE(std::isnan(slope[2])) << int(f);
-    if (f != Unary::identity && f != Unary::tanh) {
-      EXPECT_NEAR(y[3], 0, 1e-20) << int(f);
-    }
-    EXPECT_EQ(y[4], 0) << int(f);
-    EXPECT_FALSE(std::isnan(slope[0])) << int(f);
+    EXPECT_EQ(y[0], real(unary(f, top))) << facts_of(f).name;
+    EXPECT_EQ(y[1], real(unary(f, inf))) << facts_of(f).name;
+    EXPECT_TRUE(std::isnan(y[2])) << facts_of(f).name;
+    EXPECT_TRUE(std::isnan(slope[2])) << facts_of(f).name;
+    EXPECT_NEAR(y[3], unary(f, -30), 6 * eps * std::abs(unary(f, -30)) + 1e-20) << facts_of(f).name;
+    EXPECT_EQ(y[4], unary(f, 0)) << facts_of(f).name;
+    EXPECT_FALSE(std::isnan(slope[0])) << facts_of(f).name;
+  }
+}
+
+TYPED_TEST(KernelsElementwise, functions_are_what_their_facts_say) {
+  Reals x;
+  for (int i = -1200; i <= 1200; ++i) x.push_back(real(i * 0.01));
+  const Reals ones(x.size(), 1);
+  std::set<std::string> names;
+  for (Unary f : k::every_unary) {
+    const k::Facts facts = facts_of(f);
+    EXPECT_TRUE(names.insert(facts.name).second) << facts.name << " twice";
+    Reals y(x.size()), slope(x.size()), slope_of_result(x.size());
+    unary_on<TypeParam>(f, x, y);
+    unary_bwd_on<TypeParam>(f, x, ones, slope);
+    unary_bwd_on<TypeParam>(f, y, ones, slope_of_result);
+    EXPECT_EQ(facts.keeps_zero, unary(f, 0) == 0) << facts.name;
+    EXPECT_EQ(facts.non_negative, *std::ranges::min_element(y) >= 0) << facts.name;
+    const std::set<real> slopes(slope.begin(), slope.end());
+    EXPECT_EQ(facts.rectifier, slopes == std::set<real>({0, 1})) << facts.name;
+    if (facts.rectifier) expect_same_bits(slope_of_result, slope, facts.name);
   }
 }
 
@@ -118,22 +138,22 @@ TYPED_TEST(KernelsElementwise, activations_at_the_ends_of_the_range) {
 TEST(KernelsElementwiseCpu, unary_has_equal_bits_for_any_threads) {
   const int64_t n = 100003;
   const Reals x = noise(n, 1, 4);
-  for (Unary f : functions) {
+  for (Unary f : k::every_unary) {
     Reals one(x.size(), poison), two = x;
     cpu::Stream s1{1}, s3{3};
     k::unary(s1, f, x.data(), n, one.data());
     k::unary(s3, f, two.data(), n, two.data());
-    expect_same_bits(two, one, "function " + std::to_string(int(f)));
+    expect_same_bits(two, one, facts_of(f).name);
   }
 }
 
 TYPED_TEST(KernelsElementwise, unary_and_affine_work_in_place_and_at_any_place) {
   const Reals x = noise(2051, 1, 4);
-  for (Unary f : functions) {
+  for (Unary f : k::every_unary) {
     Reals apart(x.size(), poison), over = x;
     unary_on<TypeParam>(f, x, apart);
     unary_on<TypeParam>(f, over, over);
-    expect_same_bits(over, apart, "function " + std::to_string(int(f)));
+    expect_same_bits(over, apart, facts_of(f).name);
     // An element's bits do not depend on its place in a vector or block.
     Reals single(1);
     for (size_t i : {size_t{3}, size_t{77}, size_t{2050}}) {
@@ -144,8 +164,8 @@ TYPED_TEST(KernelsElementwise, unary_and_affine_work_in_place_and_at_any_place) 
   Reals y = x;
   TypeParam::run([&](auto& s) {
     k::affine(s, y.data(), real(-0.5), real(0.25), int64_t(y.size()), y.data());
-    k::unary(s, Unary::relu, nullptr, 0, nullptr);
-    k::unary_bwd(s, Unary::relu, nullptr, nullptr, 0, nullptr);
+    k::unary(s, k::Relu{}, nullptr, 0, nullptr);
+    k::unary_bwd(s, k::Relu{}, nullptr, nullptr, 0, nullptr);
     k::affine(s, nullptr, 1, 1, 0, nullptr);
   });
   for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(y[i], -0.5 * x[i] + 0.25, 2 * eps);

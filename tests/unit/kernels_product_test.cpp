@@ -1,8 +1,8 @@
 // pack and product: sums, epilogues, and bits that depend on nothing but the operands.
 #include "kernels/product.h"
 #include "tests/ref/backends.h"
+#include "tests/ref/functions.h"
 #include "tests/ref/linear.h"
-#include "tests/ref/rows.h"
 
 namespace whence {
 namespace {
@@ -123,7 +123,7 @@ TYPED_TEST(KernelsProduct, parts_of_weights_have_the_bits_of_packed_parts) {
   for (const auto& [m, n, k] : shapes) {
     const Problem<TypeParam> p(m, n, k, 7);
     const Reals bias = noise(n, 3), residual = noise(m * n, 4);
-    const k::Epilogue e{bias.data(), k::Unary::relu, residual.data(), false};
+    const k::Epilogue e{bias.data(), k::Relu{}, residual.data(), false};
     for (const k::Part part : {k::Part::all, k::Part::positive, k::Part::negative}) {
       Problem<TypeParam> packed = p;
       for (real& b : packed.b) b = part_of(part, b);
@@ -183,7 +183,7 @@ TYPED_TEST(KernelsProduct, pack_accepts_any_strides) {
 TEST(KernelsProductCpu, bits_do_not_depend_on_threads) {
   const Problem<Cpu> p(61, 97, 333, 21);
   const Reals bias = noise(p.n, 3);
-  const k::Epilogue e{.bias = bias.data(), .activation = Unary::gelu};
+  const k::Epilogue e{.bias = bias.data(), .activation = k::Gelu{}};
   const Reals whole = p.run(e);
   for (int threads : {1, 3, 8}) {
     cpu::Stream s{threads};
@@ -198,7 +198,7 @@ TEST(KernelsProductCpu, bits_do_not_depend_on_threads) {
 TYPED_TEST(KernelsProduct, bits_do_not_depend_on_how_many_rows_share_the_call) {
   const Problem<TypeParam> p(61, 97, 133, 21);
   const Reals bias = noise(p.n, 3);
-  const k::Epilogue e{.bias = bias.data(), .activation = Unary::gelu};
+  const k::Epilogue e{.bias = bias.data(), .activation = k::Gelu{}};
   const Reals whole = p.run(e);
   for (int64_t part : {1, 2, 9, 14, 30})
     expect_same_bits(p.run_parts(part, e), whole, "parts of " + std::to_string(part));
@@ -226,8 +226,7 @@ TYPED_TEST(KernelsProduct, bits_do_not_depend_on_the_column_of_the_panel) {
 }
 
 TYPED_TEST(KernelsProduct, epilogue_adds_bias_then_activates_then_adds_residual) {
-  for (Unary f : {Unary::identity, Unary::relu, Unary::gelu, Unary::gelu_tanh, Unary::gelu_quick,
-                  Unary::tanh, Unary::relu6}) {
+  for (Unary f : k::every_unary) {
     const Problem<TypeParam> p(15, 50, 40, 77);
     const Reals bias = noise(p.n, 1), residual = noise(p.m * p.n, 2);
     Bounded want = p.want();
@@ -239,7 +238,7 @@ TYPED_TEST(KernelsProduct, epilogue_adds_bias_then_activates_then_adds_residual)
     }
     k::Epilogue e{.bias = bias.data(), .activation = f, .residual = residual.data()};
     const Reals c = p.run(e);
-    expect_within(c, want, "activation " + std::to_string(int(f)));
+    expect_within(c, want, facts_of(f).name);
     // The residual may be the result's own memory.
     Reals in_place = residual;
     e.residual = in_place.data();
@@ -265,10 +264,10 @@ TYPED_TEST(KernelsProduct, nan_reaches_its_row_or_column_only) {
   p.a[3 * 20 + 7] = poison;
   const Reals c = p.run();
   for (size_t i = 0; i < c.size(); ++i) EXPECT_EQ(std::isnan(c[i]), i / 40 == 3) << i;
-  for (Unary f : {Unary::relu, Unary::gelu, Unary::gelu_tanh, Unary::gelu_quick, Unary::tanh}) {
+  for (Unary f : k::every_unary) {
     const Reals after = p.run({.activation = f});
-    EXPECT_TRUE(std::isnan(after[3 * 40 + 39])) << int(f);
-    EXPECT_FALSE(std::isnan(after[39])) << int(f);
+    EXPECT_TRUE(std::isnan(after[3 * 40 + 39])) << facts_of(f).name;
+    EXPECT_FALSE(std::isnan(after[39])) << facts_of(f).name;
   }
 }
 

@@ -1,8 +1,9 @@
 // Slopes between a value and its reference: of functions and of max-pools.
 #include "kernels/elementwise.h"
 #include "kernels/pool.h"
+#include "tests/ref/arrays.h"
 #include "tests/ref/backends.h"
-#include "tests/ref/rows.h"
+#include "tests/ref/functions.h"
 
 namespace whence {
 namespace {
@@ -12,8 +13,6 @@ using k::PoolSize;
 using k::Unary;
 
 constexpr real epsilon = real(1e-10);
-constexpr Unary functions[] = {Unary::identity,   Unary::relu, Unary::gelu, Unary::gelu_tanh,
-                               Unary::gelu_quick, Unary::tanh, Unary::relu6};
 
 template <class Backend>
 struct KernelsRescale : testing::Test {
@@ -46,7 +45,7 @@ TYPED_TEST(KernelsRescale, functions_have_the_slope_between_both_values) {
   x[7] = 0, x[half + 7] = -1;
   x[8] = -1, x[half + 8] = -2;
   const Reals dy = noise(half, 2);
-  for (Unary f : functions) {
+  for (Unary f : k::every_unary) {
     const Reals dx = this->functions_on(f, x, dy);
     Bounded want(half);
     for (size_t i = 0; i < half; ++i) {
@@ -57,7 +56,7 @@ TYPED_TEST(KernelsRescale, functions_have_the_slope_between_both_values) {
       want.value[i] = dy[i] * slope;
       want.error[i] = std::abs(dy[i]) * error;
     }
-    expect_within(dx, want, "function " + std::to_string(int(f)));
+    expect_within(dx, want, facts_of(f).name);
   }
 }
 
@@ -68,7 +67,7 @@ TYPED_TEST(KernelsRescale, one_reference_serves_all_samples) {
   Reals shared = x, own = x;
   shared.insert(shared.end(), x0.begin(), x0.end());
   for (size_t i = 0; i < samples; ++i) own.insert(own.end(), x0.begin(), x0.end());
-  for (Unary f : {Unary::relu, Unary::gelu})
+  for (Unary f : std::initializer_list<Unary>{k::Relu{}, k::Gelu{}})
     expect_same_bits(this->functions_on(f, shared, dy), this->functions_on(f, own, dy), "function");
   const PoolSize z{3, 7, 6, 19, 4, 3, 3, 2, 1};
   const auto n = int64_t(z.height * z.width * z.channels);
@@ -82,22 +81,22 @@ TYPED_TEST(KernelsRescale, functions_have_their_derivative_at_the_value_where_bo
   const real d = real(0.001);
   const Reals x = {2, -2, 0, 1, real(0.5), 2 + d, -2 - d, 0, 1, real(0.5) + 2 * d};
   const Reals dy = {1, 2, 3, 4, 5};
-  for (Unary f : functions) {
+  for (Unary f : k::every_unary) {
     const Reals dx = this->functions_on(f, x, dy, real(1.5) * d);
     Reals slope(5), ones(5, 1);
     TypeParam::run([&](auto& s) { k::unary_bwd(s, f, x.data(), ones.data(), 5, slope.data()); });
     for (size_t i = 0; i < 4; ++i)  // the last is not near
-      EXPECT_EQ(dx[i], dy[i] * slope[i]) << "function " << int(f) << ", element " << i;
+      EXPECT_EQ(dx[i], dy[i] * slope[i]) << facts_of(f).name << ", element " << i;
     const double far = (unary(f, x[9]) - unary(f, x[4])) / (double(x[9]) - x[4]);
     EXPECT_NEAR(dx[4], 5 * far, 5 * 20 * eps / d);
   }
-  EXPECT_EQ(this->functions_on(Unary::relu, {0, 0}, {1})[0], 0);  // derivative 0 at 0
+  EXPECT_EQ(this->functions_on(k::Relu{}, {0, 0}, {1})[0], 0);  // derivative 0 at 0
 }
 
 TYPED_TEST(KernelsRescale, functions_work_in_place_and_at_any_place) {
   const size_t half = 515;
   const Reals x = noise(2 * half, 1, 4), dy = noise(half, 2);
-  for (Unary f : {Unary::relu, Unary::gelu}) {
+  for (Unary f : std::initializer_list<Unary>{k::Relu{}, k::Gelu{}}) {
     const Reals apart = this->functions_on(f, x, dy);
     Reals over = dy;
     TypeParam::run([&](auto& s) {
@@ -110,9 +109,9 @@ TYPED_TEST(KernelsRescale, functions_work_in_place_and_at_any_place) {
       EXPECT_EQ(one[0], apart[i]);
     }
   }
-  EXPECT_TRUE(this->functions_on(Unary::relu, {}, {}).empty());
+  EXPECT_TRUE(this->functions_on(k::Relu{}, {}, {}).empty());
   for (const Reals& pair : {Reals{poison, 1}, Reals{1, poison}})  // no side hides the other
-    EXPECT_TRUE(std::isnan(this->functions_on(Unary::relu, pair, {1})[0]));
+    EXPECT_TRUE(std::isnan(this->functions_on(k::Relu{}, pair, {1})[0]));
 }
 
 TEST(KernelsRescaleCpu, functions_have_equal_bits_for_any_threads) {
@@ -122,9 +121,9 @@ TEST(KernelsRescaleCpu, functions_have_equal_bits_for_any_threads) {
   for (const int64_t references : {count, count / 7}) {  // 7 samples
     Reals one(half, poison), three(half, poison);
     cpu::Stream s1{1}, s3{3};
-    k::rescale(s1, Unary::gelu, epsilon, x.data(), x.data() + half, references, dy.data(), count,
+    k::rescale(s1, k::Gelu{}, epsilon, x.data(), x.data() + half, references, dy.data(), count,
                one.data());
-    k::rescale(s3, Unary::gelu, epsilon, x.data(), x.data() + half, references, dy.data(), count,
+    k::rescale(s3, k::Gelu{}, epsilon, x.data(), x.data() + half, references, dy.data(), count,
                three.data());
     expect_same_bits(three, one, "threads");
   }

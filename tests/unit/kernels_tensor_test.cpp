@@ -129,7 +129,7 @@ struct Operands {
       s.precision = precision;
       k::pack(s, b.data(), n, k, k, 1, packed.data());
       k::product(s, a.data(), k + 3, packed.data(), rows, n, k,
-                 {bias.data(), k::Unary::relu, residual.data()}, c.data(), n);
+                 {bias.data(), k::Relu{}, residual.data()}, c.data(), n);
     });
     return c;
   }

@@ -8,8 +8,8 @@
 #include "kernels/libraries.h"
 #include "kernels/simt/cudnn.h"
 #include "tests/ref/conv.h"
+#include "tests/ref/functions.h"
 #include "tests/ref/linear.h"
-#include "tests/ref/rows.h"
 #include "tests/unit/random_tensors.h"
 #include "tests/unit/tiny_model.h"
 
@@ -204,7 +204,8 @@ TEST_F(LibraryConv, the_rest_of_the_epilogue_is_that_of_the_own_kernels) {
     for (const bool backward : {false, true})
       for (const bool in_place : {false, true})
         for (const bool residual_first : {false, true})
-          for (const Unary activation : {Unary::identity, Unary::relu, Unary::gelu}) {
+          for (const Unary activation :
+               std::initializer_list<Unary>{k::Identity{}, k::Relu{}, k::Gelu{}}) {
             const Case c{z, backward};
             const Reals bias = noise(c.cols(), 3), other = noise(c.result_count(), 4);
             const Bounded sums = c.want(Precision::f32);

@@ -7,8 +7,8 @@
 #include "kernels/libraries.h"
 #include "kernels/product.h"
 #include "kernels/simt/cublaslt.h"
+#include "tests/ref/functions.h"
 #include "tests/ref/linear.h"
-#include "tests/ref/rows.h"
 #include "tests/unit/random_tensors.h"
 #include "tests/unit/tiny_model.h"
 
@@ -41,7 +41,7 @@ enum class Residual : uint8_t { none, apart, in_place };
 // `c_gap`; what lies between them is NaN in a and `untouched` in c.
 struct Case {
   int64_t m = 5, n = 7, k = 16, a_gap = 0, c_gap = 0;
-  Unary activation = Unary::identity;
+  Unary activation = k::Identity{};
   bool bias = false, residual_first = false;
   Residual residual = Residual::none;
 
@@ -117,7 +117,7 @@ struct Case {
   std::string name() const {
     return std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k) + " gaps " +
            std::to_string(a_gap) + " " + std::to_string(c_gap) + " activation " +
-           std::to_string(int(activation)) + (bias ? " bias" : "") + " residual " +
+           std::string(facts_of(activation).name) + (bias ? " bias" : "") + " residual " +
            std::to_string(int(residual)) + (residual_first ? " first" : "");
   }
 };
@@ -146,8 +146,7 @@ TEST_F(LibraryProduct, equals_double_sums_of_rounded_factors) {
 }
 
 TEST_F(LibraryProduct, every_epilogue_is_that_of_the_contract) {
-  for (const Unary f : {Unary::identity, Unary::relu, Unary::gelu, Unary::gelu_tanh,
-                        Unary::gelu_quick, Unary::tanh, Unary::relu6})
+  for (const Unary f : k::every_unary)
     for (const Residual residual : {Residual::none, Residual::apart, Residual::in_place})
       for (const bool first : {false, true})
         for (const bool bias : {false, true})
@@ -202,7 +201,7 @@ TEST_F(LibraryProduct, bits_do_not_depend_on_the_rows_that_share_a_call) {
   const Case c{.m = 130,
                .n = 19,
                .k = 48,
-               .activation = Unary::gelu,
+               .activation = k::Gelu{},
                .bias = true,
                .residual = Residual::in_place};
   for (const Precision precision : precisions) {
@@ -235,7 +234,7 @@ TEST_F(LibraryProduct, many_rows_are_several_products) {
                   .k = 8,
                   .a_gap = 1,
                   .c_gap = 1,
-                  .activation = residual == Residual::none ? Unary::identity : Unary::relu,
+                  .activation = residual == Residual::none ? Unary(k::Identity{}) : k::Relu{},
                   .bias = true,
                   .residual = residual},
                  3);

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "tests/ref/functions.h"
 #include "whence/ops.h"
 
 namespace whence {
@@ -17,8 +18,6 @@ OpCase unary(const std::string& name, Value (*op)(Value), double (*f)(double), d
           [op](const Values& x) { return op(x[0]); },
           [f](const Arrays& x) { return ref::apply(x[0], f); }};
 }
-
-double normal_below(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
 
 // Pairs of every two ranks; sizes of 1 fall on alternating axes of the two operands.
 std::vector<OpCase> broadcast_cases() {
@@ -70,16 +69,6 @@ OpCase dense(const std::string& name, Shape x, int64_t outputs, bool bias) {
 
 std::vector<OpCase> elementwise_cases() {
   std::vector<OpCase> cases{
-      unary("relu", relu, [](double x) { return x > 0 ? x : 0; }),
-      unary(
-          "relu6", relu6, [](double x) { return std::clamp(x, 0.0, 6.0); }, 6),
-      unary("gelu", gelu, [](double x) { return x * normal_below(x); }),
-      unary("gelu_tanh", gelu_tanh,
-            [](double x) {
-              return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-            }),
-      unary("gelu_quick", gelu_quick, [](double x) { return x / (1 + std::exp(-1.702 * x)); }),
-      unary("tanh", tanh, [](double x) { return std::tanh(x); }),
       unary(
           "affine", [](Value x) { return affine(x, real(-1.25), real(0.5)); },
           [](double x) { return -1.25 * x + 0.5; }),
@@ -109,6 +98,8 @@ std::vector<OpCase> elementwise_cases() {
          });
        }},
   };
+  for (const ref::Function& row : ref::functions)
+    if (row.op) cases.push_back(unary(facts_of(row.f).name, row.op, row.value, row.spread));
   for (OpCase& c : broadcast_cases()) cases.push_back(std::move(c));
   return cases;
 }
@@ -138,8 +129,9 @@ std::vector<OpCase> product_cases() {
        {{{2, 3, 9}}, {{9, 9}}, {{9}}},
        [](const Values& v) { return add(v[0], gelu(linear(v[0], v[1], v[2]))); },
        [](const Arrays& v) {
-         const Array h = ref::apply(ref::linear(v[0], v[1], &v[2]),
-                                    [](double x) { return x * normal_below(x); });
+         const Array h = ref::apply(ref::linear(v[0], v[1], &v[2]), [](double x) {
+           return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+         });
          return ref::pairwise(v[0], h, [](double a, double b) { return a + b; });
        }},
       {"sum_of_two_linears",
