@@ -3,20 +3,25 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
-#include "cli/batch.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/failure.h"
 #include "cli/models.h"
-#include "cli/requests.h"
-#include "cli/results.h"
 #include "cli/signals.h"
-#include "cli/targets.h"
-#include "cli/text.h"
+#include "jobs/batch.h"
+#include "jobs/requests.h"
+#include "jobs/results.h"
+#include "jobs/targets.h"
+#include "runtime/text.h"
 
 namespace whence::cli {
 namespace {
+
+using jobs::Item;
+using jobs::Record;
 
 class AuditJob {
  public:
@@ -24,16 +29,16 @@ class AuditJob {
   ExitCode run();
 
  private:
-  void run_group(const std::vector<Entry>& group);
+  void run_group(const jobs::Group& group);
   void show(const Item& item, const std::vector<Audit>& audits);
   void show_error(const Item& item, const std::string& error);
   Record start_record(const Item& item) const;
 
   const Options& options_;
-  MethodChoice method_;
+  jobs::MethodChoice method_;
   std::shared_ptr<const Model> model_;
   std::optional<Explainer> explainer_;
-  std::vector<NamedTarget> targets_;
+  std::vector<jobs::NamedTarget> targets_;
   std::vector<Item> items_;
   size_t failed_ = 0, shown_ = 0;
 };
@@ -114,45 +119,40 @@ void print_table(const Audit& audit) {
 
 AuditJob::AuditJob(const Options& options)
     : options_(options),
-      method_(
-          choose_methods({options.method.empty() ? "lrp" : options.method}, options.parameters)[0]),
+      method_(jobs::choose_methods({options.method.empty() ? "lrp" : options.method},
+                                   options.parameters)[0]),
       model_(open_model(options)),
-      targets_(read_targets(options.targets, model_->labels)) {
+      targets_(jobs::read_targets(options.job.targets, model_->labels)) {
   Explainer::Settings settings = options.settings;
   settings.progress = [](double) { return signal_caught() == 0; };
   explainer_.emplace(model_, std::move(settings));
-  InputList inputs = list_inputs(options.inputs, model_->input);
+  jobs::InputList inputs = jobs::list_inputs(options.job.inputs, model_->input);
   items_ = std::move(inputs.items);
   for (const std::string& note : inputs.notes) complain(note);
 }
 
 ExitCode AuditJob::run() {
-  InputReader reader(*model_);
+  jobs::InputReader reader(*model_);
   std::vector<size_t> all(items_.size());
-  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
-  for (size_t next = 0; next < all.size() && !signal_caught();)
-    run_group(read_group(reader, items_, all, next));
+  std::iota(all.begin(), all.end(), size_t(0));
+  during(Phase::request, [&] {
+    for (size_t next = 0; next < all.size() && !signal_caught();)
+      run_group(jobs::read_group(reader, items_, all, next));
+  });
   if (failed_) complain(fmt::format("{} of {} inputs failed", failed_, items_.size()));
   return failed_ ? ExitCode::inputs_failed : ExitCode::done;
 }
 
-void AuditJob::run_group(const std::vector<Entry>& group) {
-  const std::vector<const Entry*> entries = readable(group);
+void AuditJob::run_group(const jobs::Group& group) {
   Request request;
   request.method = method_.info->id;
   request.options = method_.given;
   request.targets.clear();
-  for (const NamedTarget& target : targets_) request.targets.push_back(target.target);
-  const auto outcomes =
-      compute_each<std::vector<Audit>>(entries, items_, [&](const Tensor& batch, size_t) {
-        try {
-          return explainer_->audit(batch, request);
-        } catch (const Error& error) {
-          if (is_about_item(error) || error.code() == ErrorCode::cancelled) throw;
-          throw Failure(exit_code(error, ExitCode::usage), error.what());  // of the request
-        }
-      });
-  each_in_turn(
+  for (const jobs::NamedTarget& target : targets_) request.targets.push_back(target.target);
+  const auto outcomes = jobs::compute_each<std::vector<Audit>>(
+      group, jobs::readable(group), items_,
+      [&](const Tensor& batch, size_t) { return explainer_->audit(batch, request); });
+  jobs::each_in_turn(
       group, items_, outcomes,
       [&](const Item& item, const std::vector<Audit>& value) { show(item, value); },
       [&](const Item& item, const std::string& error) { show_error(item, error); });
@@ -170,7 +170,7 @@ Record AuditJob::start_record(const Item& item) const {
 
 void AuditJob::show(const Item& item, const std::vector<Audit>& audits) {
   for (const Audit& audit : audits) {
-    const std::string name = target_name(audit.target, audit.against, model_->labels);
+    const std::string name = jobs::target_name(audit.target, audit.against, model_->labels);
     const double gap = audit.input - audit.seed;
     if (options_.json) {
       Record record = start_record(item);
@@ -185,7 +185,7 @@ void AuditJob::show(const Item& item, const std::vector<Audit>& audits) {
       record["gap"] = number(gap);
       record["steps"] = Record::array();
       for (const AuditRow& row : audit.rows) record["steps"].push_back(step_record(row));
-      print(line_of(record) + "\n");
+      print(jobs::line_of(record) + "\n");
       continue;
     }
     print(fmt::format("{}{}: {} of {}, rules {}, score {}\n\n", shown_++ ? "\n" : "", item.id,
@@ -204,7 +204,7 @@ void AuditJob::show_error(const Item& item, const std::string& error) {
   if (!options_.json) return;
   Record record = start_record(item);
   record["error"] = to_utf8(error);
-  print(line_of(record) + "\n");
+  print(jobs::line_of(record) + "\n");
 }
 
 }  // namespace

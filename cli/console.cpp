@@ -7,14 +7,14 @@
 #include <cstdio>
 #include <system_error>
 
-#include "cli/failure.h"
 #include "cli/text.h"
+#include "runtime/check.h"
 
 namespace whence::cli {
 namespace {
 
 [[noreturn]] void fail_output(int error) {
-  quit(ExitCode::output, "standard output: cannot be written: {}",
+  fail(ErrorCode::output, "standard output: cannot be written: {}",
        std::generic_category().message(error));
 }
 
@@ -61,9 +61,9 @@ void Table::row(const std::vector<std::string>& cells) {
   print(line(cells));
 }
 
-Progress::Progress() : terminal_(::isatty(STDERR_FILENO) == 1) {}
+ProgressLine::ProgressLine() : terminal_(::isatty(STDERR_FILENO) == 1) {}
 
-void Progress::show(std::string_view text) {
+void ProgressLine::show(std::string_view text) {
   if (!terminal_) return;
   const auto now = std::chrono::steady_clock::now();
   if (shown_ && now - last_ < std::chrono::milliseconds(100)) return;
@@ -74,7 +74,7 @@ void Progress::show(std::string_view text) {
   std::fflush(stderr);
 }
 
-void Progress::clear() {
+void ProgressLine::clear() {
   if (!shown_) return;
   std::fputs("\r\x1b[K", stderr);
   std::fflush(stderr);

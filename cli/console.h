@@ -32,12 +32,12 @@ class Table {
 };
 
 // A line on stderr that rewrites itself; nothing unless stderr is a terminal.
-class Progress {
+class ProgressLine {
  public:
-  Progress();
-  ~Progress() { clear(); }
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
+  ProgressLine();
+  ~ProgressLine() { clear(); }
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
   void show(std::string_view text);
   void clear();  // before anything else is printed
 

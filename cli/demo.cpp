@@ -8,13 +8,16 @@
 
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/failure.h"
 #include "cli/models.h"
 #include "cli/signals.h"
-#include "cli/targets.h"
 #include "cli/text.h"
 #include "io/files.h"
 #include "io/json.h"
+#include "jobs/inputs.h"
+#include "jobs/targets.h"
 #include "runtime/check.h"
+#include "runtime/text.h"
 #include "whence/picture.h"
 
 namespace whence::cli {
@@ -80,7 +83,7 @@ class Speaker {
   std::vector<std::vector<Tensor>> inputs_of_others_;
   std::vector<Preprocess::Region> regions_;  // of the enlarged pictures
   DemoModel said_;
-  Progress progress_;
+  ProgressLine progress_;
   std::string progress_text_;
 };
 
@@ -118,7 +121,7 @@ void Speaker::answer() {
 }
 
 void Speaker::predict(size_t scene) {
-  const Image image = or_quit(ExitCode::model, [&] { return read_image(files_[scene].path); });
+  const Image image = during(Phase::model, [&] { return read_image(files_[scene].path); });
   const Preprocess::Region region = model_->preprocess.region(image);
   const double k = double(report_.scenes[scene].picture.width) / image.width;
   regions_.push_back({region.left * k, region.top * k, region.width * k, region.height * k});
@@ -126,16 +129,16 @@ void Speaker::predict(size_t scene) {
   inputs_of_others_.emplace_back();
   for (const auto& other : others_) {
     const Tensor input = other->preprocess(image);
-    inputs_of_others_.back().push_back(stacked({&input}));
+    inputs_of_others_.back().push_back(jobs::stacked({input}));
   }
-  const Tensor logits = explainer_->logits(stacked({&inputs_.back()}));
-  const auto all = top_classes(logits.reals(), model_->classes);
+  const Tensor logits = explainer_->logits(jobs::stacked({inputs_.back()}));
+  const auto all = jobs::top_classes(logits.reals(), model_->classes);
   DemoAnswer answer;
   answer.top.assign(all.begin(), all.begin() + std::min<int64_t>(4, model_->classes));
   for (const std::string& text : files_[scene].classes) {
     DemoClass one;
-    one.label = read_target(text, model_->labels).target.of;
-    for (const ClassScore& c : all)
+    one.label = jobs::read_target(text, model_->labels).target.of;
+    for (const jobs::ClassScore& c : all)
       if (c.index == one.label) one.probability = c.probability;
     answer.classes.push_back(std::move(one));
   }
@@ -152,7 +155,7 @@ void Speaker::explain(size_t scene, const MethodInfo& method) {
   }
   DemoAnswer& answer = said_.answers[scene];
   for (const DemoClass& one : answer.classes) request.targets.push_back({one.label, -1});
-  const auto results = explainer_->explain(stacked({&inputs_[scene]}), request);
+  const auto results = explainer_->explain(jobs::stacked({inputs_[scene]}), request);
   std::vector<Painter::Drawing> drawings;
   for (const Result& result : results[0])
     drawings.push_back({&report_.scenes[scene].picture, &result.attribution, regions_[scene]});
@@ -163,10 +166,10 @@ void Speaker::explain(size_t scene, const MethodInfo& method) {
 
 DemoReport explained(const Options& options) {
   const auto files =
-      or_quit(ExitCode::model, [&] { return read_scenes(find_model(shown[0]) / "scenes"); });
+      during(Phase::model, [&] { return read_scenes(find_model(shown[0]) / "scenes"); });
   DemoReport report;
   for (const SceneFile& file : files) {
-    const Image image = or_quit(ExitCode::model, [&] { return read_image(file.path); });
+    const Image image = during(Phase::model, [&] { return read_image(file.path); });
     const int k = enlargement(image);
     report.scenes.push_back({to_utf8(file.path.filename().native()),
                              resize(image, image.width * k, image.height * k, Resample::bicubic),
@@ -212,38 +215,36 @@ void print_table(const DemoReport& report) {
 }
 
 void print_json(const DemoReport& report, const fs::path& page, const fs::path& gallery) {
-  Record record;
+  jobs::Record record;
   record["page"] = to_utf8(page.native());
   record["gallery"] = to_utf8(gallery.native());
-  record["scenes"] = Record::array();
+  record["scenes"] = jobs::Record::array();
   for (size_t s = 0; s < report.scenes.size(); ++s) {
-    Record one;
+    jobs::Record one;
     one["file"] = report.scenes[s].file;
     one["classes"] = report.scenes[s].things;
     for (const DemoModel& model : report.models)
-      one["top"][model.name] = top_record(model.answers[s].top, model.labels);
+      one["top"][model.name] = jobs::top_record(model.answers[s].top, model.labels);
     record["scenes"].push_back(std::move(one));
   }
-  print(line_of(record) + "\n");
+  print(jobs::line_of(record) + "\n");
 }
 
 }  // namespace
 
 ExitCode run_demo(const Options& options) {
   const DemoReport report = explained(options);
-  const fs::path folder = options.out / "demo";
+  const fs::path folder = options.job.folder / "demo";
   const fs::path page = folder / "index.html", gallery = folder / "gallery.png";
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
-    quit(ExitCode::output, "{}: the folder cannot be made: {}", path_text(folder), error.message());
-  or_quit(ExitCode::output, [&] {
-    AtomicWriter files;
-    files.add(page, demo_page(report));
-    files.add(gallery, encode_png(demo_gallery(report)));
-    files.commit();
-    return 0;
-  });
+    fail(ErrorCode::output, "{}: the folder cannot be made: {}", path_text(folder),
+         error.message());
+  AtomicWriter files;
+  files.add(page, demo_page(report));
+  files.add(gallery, encode_png(demo_gallery(report)));
+  files.commit();
   if (options.json) {
     print_json(report, page, gallery);
   } else {

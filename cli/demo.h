@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/records.h"
+#include "jobs/records.h"
 #include "whence/image.h"
 
 namespace whence::cli {
@@ -24,7 +24,7 @@ struct DemoClass {
 
 // What a model says about a scene; a class for each of the scene's things.
 struct DemoAnswer {
-  std::vector<ClassScore> top;
+  std::vector<jobs::ClassScore> top;
   std::vector<DemoClass> classes;
 };
 

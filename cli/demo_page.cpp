@@ -60,7 +60,7 @@ std::string picture(const Image& image, const std::string& description) {
 // What the scene's model says it is, its things marked.
 std::string probability_bars(const DemoModel& model, const DemoAnswer& answer) {
   std::string html = fmt::format("<h3 class=\"model\">{}</h3>\n", html_escaped(model.name));
-  for (const ClassScore& score : answer.top) {
+  for (const jobs::ClassScore& score : answer.top) {
     bool present = false;
     for (const DemoClass& one : answer.classes) present |= one.label == score.index;
     html += fmt::format(

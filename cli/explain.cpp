@@ -1,96 +1,71 @@
-// `whence explain`: inputs in groups, each group's results on disk before the next begins.
+// `whence explain`: a job, with a table or JSON lines of what it writes.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <memory>
 #include <optional>
 
 #include "cli/commands.h"
 #include "cli/console.h"
-#include "cli/explain_group.h"
+#include "cli/failure.h"
 #include "cli/models.h"
 #include "cli/signals.h"
 #include "cli/text.h"
-#include "io/npy.h"
-#include "runtime/check.h"
+#include "io/files.h"
+#include "jobs/job.h"
+#include "runtime/text.h"
 
 namespace whence::cli {
 namespace {
 
-class ExplainJob {
+class ExplainCommand {
  public:
-  // Loads the model and checks everything that can be checked before work starts.
-  explicit ExplainJob(const Options& options);
+  explicit ExplainCommand(const Options& options);
   ExitCode run();
 
  private:
-  void check_requests();
+  jobs::Watch watch();
   Table make_table() const;
-  void commit(GroupOutput& out);
-  ExitCode close(size_t done);
+  void show(const jobs::GroupReport& report);
+  ExitCode close(const jobs::Summary& summary);
 
   const Options& options_;
-  std::shared_ptr<const Model> model_;
-  JobFacts facts_;
-  Tensor draws_;
-  std::optional<Explainer> explainer_;
-  Painter painter_;
-  std::vector<Item> items_;
-  std::vector<size_t> mine_;  // of items_: this shard's
-  std::optional<Results> results_;
+  std::optional<jobs::Job> job_;
   std::optional<Table> table_;
-  Progress progress_;
-  std::string progress_text_;
-  size_t written_ = 0, failed_ = 0;  // results; inputs
+  ProgressLine progress_;
 };
 
-ExplainJob::ExplainJob(const Options& options)
-    : options_(options), painter_(options.settings.device, options.settings.threads) {
-  std::vector<MethodChoice> methods =
-      choose_methods(options.methods, options.parameters, options.layer);
-  if (!options.draws.empty() &&
-      std::none_of(methods.begin(), methods.end(),
-                   [](const MethodChoice& method) { return method.is_random(); }))
-    quit(ExitCode::usage, "--draws {}: nothing is drawn by these methods and options",
-         path_text(options.draws));
-  model_ = open_model(options);
-  for (MethodChoice& method : methods)
+ExplainCommand::ExplainCommand(const Options& options) : options_(options) {
+  jobs::Settings settings = options.job;
+  settings.methods = jobs::choose_methods(options.methods, options.parameters, options.layer);
+  const std::shared_ptr<const Model> model = open_model(options);
+  for (jobs::MethodChoice& method : settings.methods)
     if (const auto it = method.given.find("models"); it != method.given.end())
       method.models = open_models(it->second, options);
-  facts_ = job_facts(*model_, options, std::move(methods),
-                     read_targets(options.targets, model_->labels));
-  if (!options.draws.empty())
-    draws_ = or_quit(ExitCode::usage, [&] { return read_npy(options.draws); });
-  Explainer::Settings settings = options.settings;
-  settings.progress = [this](double fraction) {
-    progress_.show(fmt::format("{} {:.0f}%", progress_text_, fraction * 100));
-    return signal_caught() == 0;
-  };
-  explainer_.emplace(model_, std::move(settings));
-
-  InputList inputs = list_inputs(options.inputs, model_->input);
-  items_ = std::move(inputs.items);
-  for (size_t i = size_t(options.shard.first); i < items_.size(); i += size_t(options.shard.count))
-    mine_.push_back(i);
-  check_requests();
-  for (const std::string& note : inputs.notes) complain(note);
+  during(Phase::request, [&] { job_.emplace(model, settings, options.settings, watch()); });
+  table_.emplace(make_table());
 }
 
-void ExplainJob::check_requests() {
-  // Planning a method checks its options, the model's kind, and that the plan fits the memory.
-  const auto items = int64_t(std::clamp<size_t>(mine_.size(), 1, group_size));
-  for (size_t m = 0; m < facts_.methods.size(); ++m)
-    or_quit(ExitCode::usage,
-            [&] { return explainer_->bytes(make_request(facts_, m, draws_), items); });
+jobs::Watch ExplainCommand::watch() {
+  return {.interrupted = [] { return signal_caught() != 0; },
+          .progress =
+              [this](const jobs::Progress& at) {
+                progress_.show(fmt::format("{} of {}: {} {:.0f}%", at.item, at.items, at.id,
+                                           at.fraction * 100));
+              },
+          .note = [](const std::string& note) { complain(note); },
+          .group = [this](const jobs::GroupReport& report) { show(report); }};
 }
 
-Table ExplainJob::make_table() const {
+Table ExplainCommand::make_table() const {
+  const jobs::Facts& facts = job_->facts();
   size_t id = 0, method = 0, name = 0;
-  for (const size_t i : mine_) id = std::max(id, columns(items_[i].id));
-  for (const MethodChoice& m : facts_.methods) method = std::max(method, m.info->id.size());
-  for (const std::string& label : facts_.labels) name = std::max(name, columns(label));
-  for (const NamedTarget& target : facts_.targets)
-    if (target.target.against >= 0)
-      name = std::max(name,
-                      columns(target_name(target.target.of, target.target.against, facts_.labels)));
+  for (const size_t i : job_->shard()) id = std::max(id, columns(job_->items()[i].id));
+  for (const jobs::MethodChoice& m : facts.methods) method = std::max(method, m.info->id.size());
+  for (const std::string& label : facts.labels) name = std::max(name, columns(label));
+  for (const auto& [target, typed, key] : facts.targets)
+    if (target.against >= 0)
+      name = std::max(name, columns(jobs::target_name(target.of, target.against, facts.labels)));
   return Table({{"input", std::min<size_t>(id, 32)},
                 {"method", method},
                 {"target", std::min<size_t>(name, 28)},
@@ -100,63 +75,50 @@ Table ExplainJob::make_table() const {
                 {"files"}});
 }
 
-ExitCode ExplainJob::run() {
-  results_.emplace(options_.out);
-  const WorkList work = plan_work(*results_, facts_, items_, mine_, options_.resume);
-  if (!work.note.empty()) complain(path_text(options_.out) + ": " + work.note);
-  table_.emplace(make_table());
-  InputReader reader(*model_);
-  size_t next = 0, done = 0;
-  try {
-    while (next < work.items.size() && !signal_caught()) {
-      progress_text_ =
-          fmt::format("{} of {}: {}", next + 1, work.items.size(), items_[work.items[next]].id);
-      const std::vector<Entry> group = read_group(reader, items_, work.items, next);
-      GroupOutput out;
-      GroupRun(facts_, items_, work, *explainer_, painter_, draws_, group).run(out);
-      commit(out);
-      done += group.size();
-    }
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::cancelled || !signal_caught())
-      throw Failure(exit_code(error, ExitCode::usage), error.what());
-  }
-  progress_.clear();
-  if (options_.resume) results_->sort();
-  return close(mine_.size() - work.items.size() + done);
+// "cat.tam.{png,npy}"
+std::string files_text(const std::string& stem, const jobs::Save& save) {
+  if (save.png && save.npy) return stem + ".{png,npy}";
+  return save.png ? stem + ".png" : save.npy ? stem + ".npy" : "-";
 }
 
-void ExplainJob::commit(GroupOutput& out) {
-  const std::vector<Results::Line> lines = out.lines;
-  results_->commit(out.files, std::move(out.lines));
+void ExplainCommand::show(const jobs::GroupReport& report) {
   progress_.clear();
-  for (const std::string& complaint : out.complaints) complain(complaint);
+  for (const std::string& error : report.errors) complain(error);
   if (options_.json)
-    for (const Results::Line& line : lines) print(line.text + "\n");
+    for (const jobs::Results::Line& line : report.lines) print(line.text + "\n");
   else
-    for (const auto& row : out.rows) table_->row(row);
+    for (const jobs::Finished& one : report.results)
+      table_->row({shortened(one.id, 32), one.method, shortened(to_utf8(one.target), 28),
+                   fmt::format("{:.4f}", one.probability), fmt::format("{:.4g}", one.score),
+                   one.gap ? fmt::format("{:.1e}", *one.gap) : std::string("-"),
+                   files_text(one.stem, options_.job.save)});
   flush_output();
-  written_ += out.rows.size();
-  failed_ += out.failed;
 }
 
-ExitCode ExplainJob::close(size_t done) {
+ExitCode ExplainCommand::run() {
+  const jobs::Summary summary = during(Phase::request, [&] { return job_->run(); });
+  progress_.clear();
+  return close(summary);
+}
+
+ExitCode ExplainCommand::close(const jobs::Summary& summary) {
+  const std::filesystem::path& folder = options_.job.folder;
   if (signal_caught()) {
     complain(fmt::format("{}: interrupted, {} of {} inputs are done; run again with --resume",
-                         path_text(options_.out), done, mine_.size()));
+                         path_text(folder), summary.done, summary.inputs));
     return ExitCode::inputs_failed;  // the signal decides in the end
   }
-  if (failed_)
-    complain(fmt::format("{} of {} inputs failed, see {}", failed_, mine_.size(),
-                         path_text(options_.out / "results.jsonl")));
-  else if (!written_)
-    complain(fmt::format("{}: nothing to do, all {} inputs are done", path_text(options_.out),
-                         mine_.size()));
-  return failed_ ? ExitCode::inputs_failed : ExitCode::done;
+  if (summary.failed)
+    complain(fmt::format("{} of {} inputs failed, see {}", summary.failed, summary.inputs,
+                         path_text(folder / "results.jsonl")));
+  else if (!summary.written)
+    complain(fmt::format("{}: nothing to do, all {} inputs are done", path_text(folder),
+                         summary.inputs));
+  return summary.failed ? ExitCode::inputs_failed : ExitCode::done;
 }
 
 }  // namespace
 
-ExitCode run_explain(const Options& options) { return ExplainJob(options).run(); }
+ExitCode run_explain(const Options& options) { return ExplainCommand(options).run(); }
 
 }  // namespace whence::cli

@@ -1,10 +1,7 @@
-// How a command ends before its time: an exit code and one line for stderr.
+// Exit codes: decided here and nowhere else, from what failed and what was being done.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <exception>
-#include <string>
 #include <utility>
 
 #include "whence/error.h"
@@ -22,28 +19,41 @@ enum class ExitCode : int {
   // 128 + n: ended by signal n
 };
 
-class Failure : public std::exception {
- public:
-  Failure(ExitCode code, std::string message) : code_(code), message_(std::move(message)) {}
-  const char* what() const noexcept override { return message_.c_str(); }
-  ExitCode code() const noexcept { return code_; }
-
- private:
-  ExitCode code_;
-  std::string message_;
+// What was being done when an error came.
+enum class Phase {
+  other,    // only what was typed, the device and the outputs can fail
+  model,    // a model was being loaded, or something that comes with one
+  request,  // methods were computed as they were asked for, with the files that their options name
 };
 
-template <class... A>
-[[noreturn]] void quit(ExitCode code, fmt::format_string<A...> format, A&&... a) {
-  throw Failure(code, fmt::format(format, std::forward<A>(a)...));
+// An error of which the phase is known.
+class Failure : public std::exception {
+ public:
+  Failure(Error error, Phase phase) : error_(std::move(error)), phase_(phase) {}
+  const char* what() const noexcept override { return error_.what(); }
+  const Error& error() const noexcept { return error_; }
+  Phase phase() const noexcept { return phase_; }
+
+ private:
+  Error error_;
+  Phase phase_;
+};
+
+// Runs `step`, whose errors are of `phase`.
+template <class Step>
+auto during(Phase phase, Step&& step) {
+  try {
+    return step();
+  } catch (const Error& error) {
+    throw Failure(error, phase);
+  }
 }
 
-// `otherwise`: of the errors whose meaning depends on what was being done (reading a model, writing
-// an output), as their kind alone does not say.
-inline ExitCode exit_code(const Error& error, ExitCode otherwise) {
+inline ExitCode exit_code(const Error& error, Phase phase) {
+  if (error.code() == ErrorCode::output) return ExitCode::output;
   switch (error.kind()) {
     case ErrorKind::usage:
-      return ExitCode::usage;
+      return phase == Phase::model ? ExitCode::model : ExitCode::usage;
     case ErrorKind::memory:
       return ExitCode::output;
     case ErrorKind::device:
@@ -51,17 +61,9 @@ inline ExitCode exit_code(const Error& error, ExitCode otherwise) {
     case ErrorKind::internal:
       return ExitCode::internal;
     default:
-      return otherwise;
-  }
-}
-
-// Runs `step`; errors of the library become the end of the command.
-template <class Step>
-auto or_quit(ExitCode otherwise, Step&& step) {
-  try {
-    return step();
-  } catch (const Error& error) {
-    throw Failure(exit_code(error, otherwise), error.what());
+      return phase == Phase::model     ? ExitCode::model
+             : phase == Phase::request ? ExitCode::usage
+                                       : ExitCode::internal;
   }
 }
 

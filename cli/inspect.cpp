@@ -6,10 +6,11 @@
 
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/failure.h"
 #include "cli/models.h"
-#include "cli/requests.h"
-#include "cli/results.h"
-#include "cli/text.h"
+#include "jobs/requests.h"
+#include "jobs/results.h"
+#include "runtime/text.h"
 
 namespace whence::cli {
 namespace {
@@ -52,7 +53,7 @@ int64_t parameters(const Model& model) {
 }
 
 void print_json(const Model& model) {
-  Record record;
+  jobs::Record record;
   record["model"] = to_utf8(model.name);
   record["architecture"] = model.architecture;
   record["layout"] = model.layout;
@@ -62,17 +63,17 @@ void print_json(const Model& model) {
   record["classes"] = model.labels;
   record["preprocessing"] = preprocess_text(model.preprocess);
   record["bound"] = model.account.bound;
-  record["skipped"] = Record::array();
+  record["skipped"] = jobs::Record::array();
   for (const auto& [name, reason] : model.account.skipped)
     record["skipped"].push_back({{"name", name}, {"reason", reason}});
   record["notes"] = model.notes;
-  record["names"] = Record::array();
+  record["names"] = jobs::Record::array();
   for (const Place& place : places(model))
     record["names"].push_back(
         {{"name", place.name},
          {"shape", std::vector<int64_t>(place.shape.begin(), place.shape.end())},
          {"weight", place.weight}});
-  print(line_of(record) + "\n");
+  print(jobs::line_of(record) + "\n");
 }
 
 void print_names(const std::vector<Place>& all, bool weights) {
@@ -112,23 +113,23 @@ void print_text(const Model& model) {
 }
 
 void print_plan(const Options& options, std::shared_ptr<const Model> model) {
-  const MethodChoice choice =
-      choose_methods({options.method}, options.parameters, options.layer)[0];
+  const jobs::MethodChoice choice =
+      jobs::choose_methods({options.method}, options.parameters, options.layer)[0];
   Explainer explainer(std::move(model), options.settings);
   Request request;
   request.method = choice.info->id;
   request.options = choice.given;
   request.layer = choice.layer;
-  const auto [bytes, steps] = or_quit(ExitCode::usage, [&] {
+  const auto [bytes, steps] = during(Phase::request, [&] {
     return std::pair(explainer.bytes(request, 1), explainer.describe(request, 1));
   });
   if (options.json) {
-    Record record;
+    jobs::Record record;
     record["method"] = choice.info->id;
     record["options"] = choice.options();
     record["activation_bytes"] = bytes;
     record["plan"] = steps;
-    print(line_of(record) + "\n");
+    print(jobs::line_of(record) + "\n");
   } else {
     print(fmt::format("plan of {} for one input: {:.1f} MiB of activations\n\n{}", choice.info->id,
                       double(bytes) / (1 << 20), steps));

@@ -1,10 +1,13 @@
 // The whence program: reads the command line, runs the command, and turns every failure into one
 // line on stderr and an exit code.
+#include <fmt/core.h>
+
 #include <exception>
 #include <new>
 
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/failure.h"
 #include "cli/signals.h"
 
 namespace {
@@ -30,6 +33,12 @@ ExitCode run(const Options& options) {
   return ExitCode::internal;
 }
 
+int end_of(const Error& error, Phase phase) {
+  if (error.code() == ErrorCode::cancelled && signal_caught()) return 128 + signal_caught();
+  complain(error.what());
+  return int(exit_code(error, phase));
+}
+
 int run_command_line(int argc, char** argv) try {
   std::string text;
   const std::optional<Options> options = read_command_line(argc, argv, text);
@@ -38,12 +47,9 @@ int run_command_line(int argc, char** argv) try {
   flush_output();
   return signal_caught() ? 128 + signal_caught() : int(code);
 } catch (const Failure& failure) {
-  complain(failure.what());
-  return int(failure.code());
+  return end_of(failure.error(), failure.phase());
 } catch (const Error& error) {
-  if (error.code() == ErrorCode::cancelled && signal_caught()) return 128 + signal_caught();
-  complain(error.what());
-  return int(exit_code(error, ExitCode::internal));
+  return end_of(error, Phase::other);
 } catch (const std::bad_alloc&) {
   complain("out of memory; a smaller --mem or --chunk may help");
   return int(ExitCode::output);

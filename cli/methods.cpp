@@ -5,28 +5,28 @@
 
 #include "cli/commands.h"
 #include "cli/console.h"
-#include "cli/results.h"
+#include "jobs/results.h"
 #include "whence/explain.h"
 
 namespace whence::cli {
 namespace {
 
 void print_json(const MethodInfo& method) {
-  Record record;
+  jobs::Record record;
   record["id"] = method.id;
   record["summary"] = method.summary;
   record["models"] = method.models;
   record["paper"] = method.paper;
   record["takes_layer"] = method.takes_layer;
-  record["options"] = Record::array();
+  record["options"] = jobs::Record::array();
   for (const OptionInfo& option : method.options) {
-    Record one;
+    jobs::Record one;
     one["name"] = option.name;
     one["default"] = option.fallback;
     one["meaning"] = option.meaning;
     record["options"].push_back(std::move(one));
   }
-  print(line_of(record) + "\n");
+  print(jobs::line_of(record) + "\n");
 }
 
 void print_details(const MethodInfo& method) {
@@ -58,8 +58,7 @@ void print_details(const MethodInfo& method) {
 
 ExitCode run_methods(const Options& options) {
   if (!options.method.empty()) {
-    const MethodInfo& one =
-        or_quit(ExitCode::usage, [&]() -> const MethodInfo& { return method(options.method); });
+    const MethodInfo& one = method(options.method);
     options.json ? print_json(one) : print_details(one);
     return ExitCode::done;
   }

@@ -6,6 +6,7 @@
 
 #include "cli/failure.h"
 #include "io/files.h"
+#include "runtime/check.h"
 
 namespace whence::cli {
 namespace {
@@ -43,28 +44,31 @@ fs::path find_model(const std::string& name) {
       if (fs::is_directory(folder / name, ignored)) return folder / name;
       searched += (searched.empty() ? "" : ", ") + path_text(folder);
     }
-    quit(ExitCode::model, "{}: the bundled model is not installed; looked in {}", name, searched);
+    fail(ErrorCode::not_found, "{}: the bundled model is not installed; looked in {}", name,
+         searched);
   }
   if (fs::exists(name, ignored)) return name;
   for (const char* other : absent)
     if (name == other)
-      quit(ExitCode::model, "{}: this version does not bundle it; bundled: demo-vit, demo-resnet",
-           name);
-  quit(ExitCode::model,
+      fail(ErrorCode::not_found,
+           "{}: this version does not bundle it; bundled: demo-vit, demo-resnet", name);
+  fail(ErrorCode::not_found,
        "{}: no such file or folder, nor a bundled model (bundled: demo-vit, "
        "demo-resnet)",
        path_text(name));
 }
 
 std::shared_ptr<const Model> open_model(const Options& options) {
-  const fs::path path = find_model(options.model);
-  try {
-    return std::make_shared<const Model>(load_model(path, options.load));
-  } catch (const Error& error) {
-    // Advice to add an option is about the model, unless that option was given.
-    const bool advised = error.kind() == ErrorKind::usage && options.load.arch.empty();
-    throw Failure(advised ? ExitCode::model : exit_code(error, ExitCode::model), error.what());
-  }
+  return during(Phase::model, [&] {
+    const fs::path path = find_model(options.model);
+    try {
+      return std::make_shared<const Model>(load_model(path, options.load));
+    } catch (const Error& error) {
+      // Advice to add an option is about the model, unless that option was given.
+      if (error.kind() != ErrorKind::usage || options.load.arch.empty()) throw;
+      throw Failure(error, Phase::other);
+    }
+  });
 }
 
 std::vector<std::shared_ptr<const Model>> open_models(const std::string& list,

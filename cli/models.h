@@ -10,9 +10,10 @@
 
 namespace whence::cli {
 
-// A bundled name gives the folder it is in; anything else is a path, which must exist.
+// A bundled name gives the folder it is in; anything else is a path, which must exist: otherwise a
+// not_found error.
 std::filesystem::path find_model(const std::string& name);
-// Every failure ends the command: the model cannot be loaded.
+// Failures are of Phase::model.
 std::shared_ptr<const Model> open_model(const Options& options);
 // Models named in a list with commas, loaded with the same options but without `--arch`.
 std::vector<std::shared_ptr<const Model>> open_models(const std::string& list,

@@ -5,8 +5,8 @@
 #include <limits>
 #include <map>
 
-#include "cli/failure.h"
 #include "cli/text.h"
+#include "runtime/check.h"
 #include "runtime/text.h"
 
 namespace whence::cli {
@@ -35,8 +35,6 @@ constexpr CommandInfo commands[] = {
     {Command::demo, "demo", "Explain the bundled scenes and write a page to look at",
      "Example:\n  whence demo && xdg-open whence-out/demo/index.html"},
 };
-// Of the whole tool, and not in this version of it.
-constexpr const char* absent[] = {"evaluate", "bench"};
 
 std::vector<std::string> command_names() {
   std::vector<std::string> names;
@@ -53,8 +51,7 @@ std::string joined(const std::vector<std::string>& parts) {
 // As typed; the parser only takes options and values apart.
 struct Typed {
   std::string device = "auto", precision = "f32", threads, memory, chunk, image_size, top, seed,
-              save, shard, out, draws, labels, neuron;
-  std::vector<std::string> texts;
+              save, shard, out, draws, labels;
 };
 
 void add_model(CLI::App& app, Options& o, Typed& t) {
@@ -76,7 +73,8 @@ void add_running(CLI::App& app, Typed& t) {
          "--device", t.device,
          "auto (the first GPU, else the CPU), cpu, cuda, cuda:N, or simt (the emulator, for tests)")
       ->type_name("NAME");
-  app.add_option("--precision", t.precision, "f32")->type_name("NAME");
+  app.add_option("--precision", t.precision, "f32 (default), tf32 or bf16 (not on the CPU)")
+      ->type_name("NAME");
   app.add_option("--threads", t.threads, "Threads (default: WHENCE_THREADS, else one a core)")
       ->type_name("N");
   app.add_option("--mem", t.memory, "Bytes for activations, suffix K, M or G (default 1G)")
@@ -94,13 +92,13 @@ void add_output(CLI::App& app, Typed& t, const std::string& folder) {
   app.add_option("-o,--out", t.out, "Output folder (default " + folder + ")")->type_name("FOLDER");
 }
 
-void add_inputs(CLI::App& app, Options& o, Typed& t) {
-  app.add_option("INPUT", o.inputs, "Images, folders of images, .npy model inputs")->type_name("");
-  app.add_option("--text", t.texts)->allow_extra_args(false)->group("");
+void add_inputs(CLI::App& app, Options& o) {
+  app.add_option("INPUT", o.job.inputs, "Images, folders of images, .npy model inputs")
+      ->type_name("");
 }
 
 void add_targets(CLI::App& app, Options& o) {
-  app.add_option("-t,--target", o.targets,
+  app.add_option("-t,--target", o.job.targets,
                  "Class index, class name, A-B for a contrast, or predicted; repeatable")
       ->type_name("TARGET")
       ->allow_extra_args(false);
@@ -120,10 +118,9 @@ void add_explain(CLI::App& app, Options& o, Typed& t) {
       ->type_name("FILE");
   app.add_option("--save", t.save, "Any of png,npy,json,logits (default png,json)")
       ->type_name("LIST");
-  app.add_flag("--resume", o.resume, "Skip what results.jsonl already has");
+  app.add_flag("--resume", o.job.resume, "Skip what results.jsonl already has");
   app.add_option("--shard", t.shard, "The I-th (from 1) of N parts of the inputs: every N-th")
       ->type_name("I/N");
-  app.add_option("--neuron", t.neuron)->group("");
 }
 
 void add_options(CLI::App& app, Options& o, Typed& t) {
@@ -131,14 +128,14 @@ void add_options(CLI::App& app, Options& o, Typed& t) {
   app.allow_extras();  // reported below, with the nearest names
   switch (o.command) {
     case Command::explain:
-      add_inputs(app, o, t);
+      add_inputs(app, o);
       add_model(app, o, t);
       add_explain(app, o, t);
       add_output(app, t, "whence-out");
       add_running(app, t);
       break;
     case Command::predict:
-      add_inputs(app, o, t);
+      add_inputs(app, o);
       add_model(app, o, t);
       app.add_option("--top", t.top, "Classes to list (default 5)")->type_name("N");
       app.add_option("--save", t.save, "logits: NAME.logits.npy in the output folder")
@@ -160,7 +157,7 @@ void add_options(CLI::App& app, Options& o, Typed& t) {
       add_running(app, t);
       break;
     case Command::audit:
-      add_inputs(app, o, t);
+      add_inputs(app, o);
       add_model(app, o, t);
       app.add_option("--method", o.method,
                      "lrp (default), full-lrp, transformer-attribution or partial-lrp")
@@ -190,53 +187,47 @@ void check_extras(const CLI::App& app) {
   if (extras.empty()) return;
   const std::string name = extras[0].substr(0, extras[0].find('='));
   if (name.starts_with('-'))
-    quit(ExitCode::usage, "unknown option '{}' of whence {}; the nearest are {}", printable(name),
-         app.get_name(), listing(nearest(name, option_names(app))));
-  quit(ExitCode::usage, "whence {}: '{}' is one argument too many", app.get_name(),
-       printable(extras[0]));
+    fail_usage("unknown option '{}' of whence {}; the nearest are {}", printable(name),
+               app.get_name(), listing(nearest(name, option_names(app))));
+  fail_usage("whence {}: '{}' is one argument too many", app.get_name(), printable(extras[0]));
 }
 
 // The fields of `o` that are not plain texts.
 void read_values(Options& o, const Typed& t) {
-  if (!t.neuron.empty())
-    quit(ExitCode::usage, "--neuron: this version explains classes, not neurons");
-  if (!t.texts.empty())
-    quit(ExitCode::usage,
-         "--text: texts are for language models, which this version does not have");
-  o.settings.precision = or_quit(ExitCode::usage, [&] { return precision(t.precision); });
-  o.settings.device = or_quit(ExitCode::usage, [&] { return device(t.device); });
+  o.settings.precision = precision(t.precision);
+  o.settings.device = device(t.device);
   if (o.settings.device.kind == Device::cpu && o.settings.precision != Precision::f32)
-    quit(ExitCode::usage, "--precision {}: the cpu computes in f32", t.precision);
+    fail_usage("--precision {}: the cpu computes in f32", t.precision);
   constexpr int64_t any = std::numeric_limits<int64_t>::max();
   if (!t.threads.empty()) o.settings.threads = int(whole_number("--threads", t.threads, 1, 1024));
   if (!t.memory.empty()) o.settings.memory = byte_count("--mem", t.memory);
   if (!t.chunk.empty()) o.settings.chunk = whole_number("--chunk", t.chunk, 1, 65536);
   if (!t.image_size.empty()) o.load.image_size = read_image_size(t.image_size);
   if (!t.top.empty()) o.top = whole_number("--top", t.top, 1, any);
-  if (!t.seed.empty()) o.seed = uint64_t(whole_number("--seed", t.seed, 0, any));
-  if (!t.shard.empty()) o.shard = read_shard(t.shard);
+  if (!t.seed.empty()) o.job.seed = uint64_t(whole_number("--seed", t.seed, 0, any));
+  if (!t.shard.empty()) o.job.shard = read_shard(t.shard);
   o.load.labels = t.labels;
-  o.draws = t.draws;
-  o.out = t.out.empty() ? "whence-out" : t.out;
+  o.job.draws = t.draws;
+  o.job.folder = t.out.empty() ? "whence-out" : t.out;
   if (!t.save.empty())
-    o.save = read_save_list(o.command, t.save);
+    o.job.save = read_save_list(o.command, t.save);
   else
-    o.save.png = o.command == Command::explain;
+    o.job.save.png = o.command == Command::explain;
 }
 
 void check_required(const Options& o) {
   const bool on_inputs =
       o.command == Command::explain || o.command == Command::predict || o.command == Command::audit;
   if ((on_inputs || o.command == Command::inspect) && o.model.empty())
-    quit(ExitCode::usage, "a model is needed: -m FOLDER, -m FILE.safetensors or -m demo-vit");
+    fail_usage("a model is needed: -m FOLDER, -m FILE.safetensors or -m demo-vit");
   if (o.command == Command::explain && o.methods.empty())
-    quit(ExitCode::usage, "a method is needed: --method ID (whence methods lists them)");
-  if (on_inputs && o.inputs.empty())
-    quit(ExitCode::usage, "an input is needed: images, folders or .npy files");
+    fail_usage("a method is needed: --method ID (whence methods lists them)");
+  if (on_inputs && o.job.inputs.empty())
+    fail_usage("an input is needed: images, folders or .npy files");
   if (o.command == Command::inspect && o.method.empty() &&
       !(o.parameters.empty() && o.layer.empty()))
-    quit(ExitCode::usage, "{}: options belong to a method; name it with --plan METHOD",
-         o.parameters.empty() ? "--layer" : "-p");
+    fail_usage("{}: options belong to a method; name it with --plan METHOD",
+               o.parameters.empty() ? "--layer" : "-p");
 }
 
 // The parser takes "[a,b]" for a list, but it may be the name of a folder: a byte that no argument
@@ -261,22 +252,16 @@ std::string general_help() {
 const CommandInfo& find_command(const std::string& name) {
   for (const CommandInfo& info : commands)
     if (name == info.name) return info;
-  for (const char* other : absent)
-    if (name == other)
-      quit(ExitCode::usage, "this version does not have '{}'; it has {}", name,
-           joined(command_names()));
   if (name.starts_with('-'))
-    quit(ExitCode::usage, "unknown option '{}' before the command; commands are {}",
-         printable(name), joined(command_names()));
-  quit(ExitCode::usage, "there is no command '{}'; commands are {}", printable(name),
-       joined(command_names()));
+    fail_usage("unknown option '{}' before the command; commands are {}", printable(name),
+               joined(command_names()));
+  fail_usage("there is no command '{}'; commands are {}", printable(name), joined(command_names()));
 }
 
 }  // namespace
 
 std::optional<Options> read_command_line(int argc, const char* const* argv, std::string& text) {
-  if (argc < 2)
-    quit(ExitCode::usage, "a command is needed: {} (see whence --help)", joined(command_names()));
+  if (argc < 2) fail_usage("a command is needed: {} (see whence --help)", joined(command_names()));
   const std::string first = argv[1];
   if (first == "--help" || first == "-h" || first == "help") {
     text = general_help();
@@ -304,18 +289,18 @@ std::optional<Options> read_command_line(int argc, const char* const* argv, std:
   } catch (const CLI::ArgumentMismatch& error) {
     const std::string what = error.what();
     if (what.ends_with("missing"))
-      quit(ExitCode::usage, "whence {}: {}: a value is missing", info.name,
-           printable(what.substr(0, what.find(':'))));
-    quit(ExitCode::usage, "whence {}: {}", info.name, printable(what));
+      fail_usage("whence {}: {}: a value is missing", info.name,
+                 printable(what.substr(0, what.find(':'))));
+    fail_usage("whence {}: {}", info.name, printable(what));
   } catch (const CLI::ParseError& error) {
     check_extras(app);
-    quit(ExitCode::usage, "whence {}: {}", info.name, printable(error.what()));
+    fail_usage("whence {}: {}", info.name, printable(error.what()));
   }
   check_extras(app);
   for (std::string* text_value :
        {&options.model, &options.method, &options.layer, &typed.out, &typed.labels, &typed.draws})
     unshield(*text_value);
-  for (auto* list : {&options.inputs, &options.targets, &options.parameters})
+  for (auto* list : {&options.job.inputs, &options.job.targets, &options.parameters})
     for (std::string& value : *list) unshield(value);
   read_values(options, typed);
   check_required(options);

@@ -3,26 +3,17 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "jobs/settings.h"
 #include "whence/explain.h"
 #include "whence/model.h"
 
 namespace whence::cli {
 
 enum class Command { predict, explain, methods, inspect, audit, demo };
-
-struct Save {
-  bool png = false, npy = false, logits = false;
-};
-
-// Inputs first, first + count, first + 2 count, ...
-struct Shard {
-  int64_t first = 0, count = 1;
-};
 
 struct Options {
   Command command = Command::explain;
@@ -31,28 +22,21 @@ struct Options {
   std::string model;
   LoadOptions load;
   Explainer::Settings settings;
-
-  std::vector<std::string> inputs;
-  std::filesystem::path out;
-  Save save;
-  bool resume = false;
-  Shard shard;
   int64_t top = 5;
 
-  std::vector<std::string> methods, targets, parameters;
-  std::string layer;  // empty: the method's own
-  uint64_t seed = 0;
-  std::filesystem::path draws;
+  std::vector<std::string> methods, parameters;
+  std::string layer;   // empty: the method's own
+  jobs::Settings job;  // but for its methods, which are looked up by the command
 
   std::string method;  // `methods ID`, `inspect --plan METHOD`, `audit --method METHOD`
 };
 
 // The whole command line. Nothing when only a text was asked for (--help, --version), which is then
-// in `text`. Everything that is wrong with it is a usage failure.
+// in `text`. Everything that is wrong with it is a usage error.
 std::optional<Options> read_command_line(int argc, const char* const* argv, std::string& text);
 
-Save read_save_list(Command command, const std::string& list);
+jobs::Save read_save_list(Command command, const std::string& list);
 ImageSize read_image_size(const std::string& text);  // "224" or "224x192", height first
-Shard read_shard(const std::string& text);
+jobs::Shard read_shard(const std::string& text);
 
 }  // namespace whence::cli

@@ -2,19 +2,23 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 
-#include "cli/batch.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/models.h"
-#include "cli/records.h"
 #include "cli/signals.h"
 #include "cli/text.h"
 #include "io/npy.h"
+#include "jobs/batch.h"
+#include "jobs/records.h"
+#include "runtime/text.h"
 
 namespace whence::cli {
 namespace {
+
+using jobs::Item;
 
 class PredictJob {
  public:
@@ -22,7 +26,7 @@ class PredictJob {
   ExitCode run();
 
  private:
-  void run_group(const std::vector<Entry>& group);
+  void run_group(const jobs::Group& group);
   void show(const Item& item, const Tensor& logits);
   void show_error(const Item& item, const std::string& error);
 
@@ -38,7 +42,7 @@ PredictJob::PredictJob(const Options& options) : options_(options), model_(open_
   Explainer::Settings settings = options.settings;
   settings.progress = [](double) { return signal_caught() == 0; };
   explainer_.emplace(model_, std::move(settings));
-  InputList inputs = list_inputs(options.inputs, model_->input);
+  jobs::InputList inputs = jobs::list_inputs(options.job.inputs, model_->input);
   items_ = std::move(inputs.items);
   for (const std::string& note : inputs.notes) complain(note);
   size_t width = 0;
@@ -50,52 +54,46 @@ PredictJob::PredictJob(const Options& options) : options_(options), model_(open_
 }
 
 ExitCode PredictJob::run() {
-  std::optional<Results> folder;  // for exclusive use of it
-  if (options_.save.logits) folder.emplace(options_.out);
-  InputReader reader(*model_);
+  std::optional<jobs::Results> folder;  // for exclusive use of it
+  if (options_.job.save.logits) folder.emplace(options_.job.folder);
+  jobs::InputReader reader(*model_);
   std::vector<size_t> all(items_.size());
-  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  std::iota(all.begin(), all.end(), size_t(0));
   for (size_t next = 0; next < all.size() && !signal_caught();)
-    run_group(read_group(reader, items_, all, next));
+    run_group(jobs::read_group(reader, items_, all, next));
   if (failed_) complain(fmt::format("{} of {} inputs failed", failed_, items_.size()));
   return failed_ ? ExitCode::inputs_failed : ExitCode::done;
 }
 
-void PredictJob::run_group(const std::vector<Entry>& group) {
-  const std::vector<const Entry*> entries = readable(group);
-  const auto outcomes = compute_each<Tensor>(entries, items_, [&](const Tensor& batch, size_t) {
-    const Tensor logits = explainer_->logits(batch);
-    std::vector<Tensor> rows;
-    for (int64_t r = 0; r < logits.shape()[0]; ++r)
-      rows.push_back(logits.slice(r, r + 1).reshaped({logits.shape()[1]}));
-    return rows;
-  });
-  AtomicWriter files;
-  if (options_.save.logits)
-    or_quit(ExitCode::output, [&] {
-      for (size_t k = 0; k < outcomes.size(); ++k)
-        if (outcomes[k].value)
-          files.add(options_.out / (items_[entries[k]->item].id + ".logits.npy"),
-                    encode_npy(*outcomes[k].value));
-      files.commit();
-      return 0;
-    });
-  each_in_turn(
+void PredictJob::run_group(const jobs::Group& group) {
+  const std::vector<size_t> places = jobs::readable(group);
+  const auto outcomes = jobs::compute_each<Tensor>(
+      group, places, items_,
+      [&](const Tensor& batch, size_t) { return jobs::logits_of(*explainer_, batch); });
+  if (options_.job.save.logits) {
+    AtomicWriter files;
+    for (size_t k = 0; k < outcomes.size(); ++k)
+      if (outcomes[k].value)
+        files.add(options_.job.folder / (items_[group.entries[places[k]].item].id + ".logits.npy"),
+                  encode_npy(*outcomes[k].value));
+    files.commit();
+  }
+  jobs::each_in_turn(
       group, items_, outcomes, [&](const Item& item, const Tensor& value) { show(item, value); },
       [&](const Item& item, const std::string& error) { show_error(item, error); });
   flush_output();
 }
 
 void PredictJob::show(const Item& item, const Tensor& logits) {
-  const std::vector<ClassScore> top = top_classes(logits.reals(), options_.top);
+  const std::vector<jobs::ClassScore> top = jobs::top_classes(logits.reals(), options_.top);
   if (options_.json) {
-    Record record;
+    jobs::Record record;
     record["id"] = item.id;
     record["input"] = item.input;
     record["model"] = to_utf8(model_->name);
-    record["top"] = top_record(top, model_->labels);
-    if (options_.save.logits) record["files"] = {item.id + ".logits.npy"};
-    print(line_of(record) + "\n");
+    record["top"] = jobs::top_record(top, model_->labels);
+    if (options_.job.save.logits) record["files"] = {item.id + ".logits.npy"};
+    print(jobs::line_of(record) + "\n");
     return;
   }
   for (size_t i = 0; i < top.size(); ++i)
@@ -109,12 +107,12 @@ void PredictJob::show_error(const Item& item, const std::string& error) {
   flush_output();
   complain(error);
   if (!options_.json) return;
-  Record record;
+  jobs::Record record;
   record["id"] = item.id;
   record["input"] = item.input;
   record["model"] = to_utf8(model_->name);
   record["error"] = to_utf8(error);
-  print(line_of(record) + "\n");
+  print(jobs::line_of(record) + "\n");
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ fs::path temporary_beside(const fs::path& path) {
 }
 
 [[noreturn]] void fail_write(const fs::path& path, int error) {
-  fail(ErrorCode::io, "{}: cannot be written: {}", path_text(path),
+  fail(ErrorCode::output, "{}: cannot be written: {}", path_text(path),
        std::generic_category().message(error));
 }
 
@@ -72,7 +72,7 @@ void AtomicWriter::discard() noexcept {
 
 void AtomicWriter::add(const fs::path& path, std::span<const uint8_t> bytes) {
   if (path.filename().empty() || path.native().find('\0') != std::string::npos)
-    fail(ErrorCode::io, "{}: not the name of a file", path_text(path));
+    fail(ErrorCode::output, "{}: not the name of a file", path_text(path));
   if (std::count_if(pending_.begin(), pending_.end(), [](const Pending& file) {
         return file.descriptor >= 0;
       }) >= int64_t(most_open_files))
@@ -154,7 +154,7 @@ int64_t remove_stale_temporaries(const fs::path& folder) {
     if (::unlink(entries->path().c_str()) == 0) ++removed;
   }
   if (error)
-    fail(ErrorCode::io, "{}: folder cannot be read: {}", path_text(folder), error.message());
+    fail(ErrorCode::output, "{}: folder cannot be read: {}", path_text(folder), error.message());
   return removed;
 }
 

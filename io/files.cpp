@@ -84,10 +84,14 @@ void InputFile::read(int64_t offset, std::span<uint8_t> to) const {
   }
 }
 
-std::vector<uint8_t> read_file(const fs::path& path, int64_t limit) {
-  const InputFile file(path);
+void check_size(const InputFile& file, int64_t limit) {
   if (file.size() > limit)
     fail(ErrorCode::limit, "{}: {} bytes, the limit is {}", file.name(), file.size(), limit);
+}
+
+std::vector<uint8_t> read_file(const fs::path& path, int64_t limit) {
+  const InputFile file(path);
+  check_size(file, limit);
   std::vector<uint8_t> bytes(static_cast<size_t>(file.size()));
   file.read(0, bytes);
   if (const int64_t size = InputFile(path).size(); size != file.size())

@@ -33,6 +33,9 @@ class InputFile {
   std::string name_;
 };
 
+// More than `limit` bytes are a limit error.
+void check_size(const InputFile& file, int64_t limit);
+
 // The whole file. More than `limit` bytes is a limit error before anything is allocated; a file
 // that shrinks or grows while it is read is an io error.
 std::vector<uint8_t> read_file(const std::filesystem::path& path, int64_t limit);
@@ -72,8 +75,8 @@ ImageList list_images(const std::filesystem::path& folder);
 
 // A group of output files. `add` writes each one under a temporary name beside its final one;
 // `commit` makes all of them durable, gives them their names, then makes the names durable.
-// Whatever was not committed is removed again. Failures are file errors (io) that name the file and
-// the reason.
+// Whatever was not committed is removed again. Failures are file errors (output) that name the file
+// and the reason.
 class AtomicWriter {
  public:
   AtomicWriter() = default;

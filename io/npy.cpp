@@ -280,16 +280,35 @@ Shape checked_shape(const NpyHeader& header, const Element& e, uint64_t remainin
   return Shape(header.sizes);
 }
 
+// What the header says of the array, and where the array begins.
+struct Layout {
+  Type type;
+  Element element;
+  bool fortran = false;
+  size_t begin = 0;
+};
+
+// `first`: the whole file of `file_bytes`, or as much of it as a header can take.
+Layout read_layout(std::span<const uint8_t> first, uint64_t file_bytes, const std::string& name) {
+  ByteReader reader(first);
+  const NpyHeader header = HeaderParser(header_text(reader, name), name).run();
+  const Element element = parse_descr(header.descr, name);
+  const Shape shape = checked_shape(header, element, file_bytes - reader.position(), name);
+  return {Type{shape, element.kind == 'f' ? dtype_of<real>() : dtype_of<int32_t>()}, element,
+          header.fortran, reader.position()};
+}
+
+constexpr int64_t most_file_bytes = int64_t(1) << 34;
+
 }  // namespace
 
 Tensor decode_npy(std::span<const uint8_t> bytes, const std::string& name) {
-  ByteReader reader(bytes);
-  const NpyHeader header = HeaderParser(header_text(reader, name), name).run();
-  const Element element = parse_descr(header.descr, name);
-  const Shape shape = checked_shape(header, element, reader.remaining(), name);
-  Tensor tensor(Type{shape, element.kind == 'f' ? dtype_of<real>() : dtype_of<int32_t>()});
-  const auto data = reader.take(reader.remaining());
-  const bool reorder = header.fortran && shape.rank() > 1;
+  const Layout layout = read_layout(bytes, bytes.size(), name);
+  const Element& element = layout.element;
+  const Shape& shape = layout.type.shape;
+  Tensor tensor(layout.type);
+  const auto data = bytes.subspan(layout.begin);
+  const bool reorder = layout.fortran && shape.rank() > 1;
   if (element.kind == 'f' && element.size == sizeof(real) && !element.big_endian && !reorder &&
       std::endian::native == std::endian::little) {
     if (!data.empty()) std::memcpy(tensor.data(), data.data(), data.size());
@@ -304,8 +323,16 @@ Tensor decode_npy(std::span<const uint8_t> bytes, const std::string& name) {
 }
 
 Tensor read_npy(const std::filesystem::path& path) {
-  constexpr int64_t limit = int64_t(1) << 34;
-  return decode_npy(read_file(path, limit), path_text(path));
+  return decode_npy(read_file(path, most_file_bytes), path_text(path));
+}
+
+Type npy_type(const std::filesystem::path& path) {
+  const InputFile file(path);
+  check_size(file, most_file_bytes);
+  constexpr size_t before_header = 12;  // magic bytes, version, length
+  std::vector<uint8_t> first(std::min(size_t(file.size()), before_header + most_header_bytes));
+  file.read(0, first);
+  return read_layout(first, uint64_t(file.size()), file.name()).type;
 }
 
 std::vector<uint8_t> encode_npy(const Tensor& tensor) {

@@ -15,6 +15,8 @@ namespace whence {
 // file says. NaN and infinities are let through; see check_finite.
 Tensor decode_npy(std::span<const uint8_t> bytes, const std::string& name);
 Tensor read_npy(const std::filesystem::path& path);
+// What read_npy would give, from the header and the file's size alone: the values are not read.
+Type npy_type(const std::filesystem::path& path);
 
 // Version 1, byte for byte as NumPy writes it: reals as float32 in every build, integers as int32.
 std::vector<uint8_t> encode_npy(const Tensor& tensor);

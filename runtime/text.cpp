@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <charconv>
 #include <numeric>
 
 #include "whence/error.h"
@@ -67,5 +68,53 @@ std::string listing(const std::vector<std::string>& entries, size_t most) {
   if (entries.size() > most) text += fmt::format(" and {} more", entries.size() - most);
   return text;
 }
+
+namespace {
+
+// Length of the well-formed UTF-8 sequence at the front of `t`, or 0.
+size_t sequence_length(std::string_view t) {
+  const auto byte = [&](size_t k) { return static_cast<unsigned char>(t[k]); };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80) return 1;
+  const size_t n = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4 || n > t.size()) return 0;
+  for (size_t k = 1; k < n; ++k)
+    if ((byte(k) & 0xC0) != 0x80) return 0;
+  // Overlong forms, surrogates, and what lies beyond the last code point.
+  const unsigned char second = byte(1);
+  if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
+      (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F))
+    return 0;
+  return n;
+}
+
+template <class T>
+double shortest_of(T value) {
+  const std::string text = fmt::format("{}", value);
+  double out = 0;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  return out;
+}
+
+}  // namespace
+
+std::string to_utf8(std::string_view bytes) {
+  std::string out;
+  while (!bytes.empty()) {
+    const size_t n = sequence_length(bytes);
+    const auto c = static_cast<unsigned char>(bytes[0]);
+    if (n == 0 || c < 0x20 || c == 0x7F) {
+      out += fmt::format("%{:02X}", c);
+      bytes.remove_prefix(1);
+    } else {
+      out += bytes.substr(0, n);
+      bytes.remove_prefix(n);
+    }
+  }
+  return out;
+}
+
+double shortest(float value) { return shortest_of(value); }
+double shortest(double value) { return shortest_of(value); }
 
 }  // namespace whence

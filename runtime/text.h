@@ -1,4 +1,4 @@
-// Names: globs and nearest matches.
+// Names and numbers as text: globs, nearest matches, and what JSON can hold.
 #pragma once
 
 #include <string>
@@ -13,5 +13,12 @@ std::vector<std::string> nearest(std::string_view name, const std::vector<std::s
                                  size_t most = 3);
 // "'a', 'b' and 3 more": at most `most` entries, quoted, made printable.
 std::string listing(const std::vector<std::string>& entries, size_t most = 10);
+
+// What is not well-formed UTF-8, and control bytes, as %XX; the rest as it is.
+std::string to_utf8(std::string_view bytes);
+// The double with the shortest decimal form that reads back as `value`: 0.1f is 0.1, not
+// 0.10000000149011612.
+double shortest(float value);
+double shortest(double value);
 
 }  // namespace whence

@@ -27,9 +27,10 @@ enum class ErrorKind {
 enum class ErrorCode {
   usage,
   not_found,  // file: it is not there
-  io,         // file: it cannot be read or written
+  io,         // file: it cannot be read
   format,     // file: its content is not what it must be
   limit,      // file: it, or something in it, is larger than whence reads
+  output,     // file: a result cannot be written, or its place holds something else
   keys,       // name
   shape,
   dtype,  // shape: integers where reals are needed, or the reverse
@@ -52,6 +53,7 @@ constexpr ErrorKind kind_of(ErrorCode code) {
     case ErrorCode::io:
     case ErrorCode::format:
     case ErrorCode::limit:
+    case ErrorCode::output:
       return ErrorKind::file;
     case ErrorCode::keys:
       return ErrorKind::name;

@@ -40,12 +40,6 @@ TEST(CliMessages, commands_and_options_that_do_not_exist) {
       {"whence explian", 2,
        "there is no command 'explian'; commands are explain, predict, methods, inspect, audit, "
        "demo"},
-      {"whence evaluate x", 2,
-       "this version does not have 'evaluate'; it has explain, predict, methods, inspect, audit, "
-       "demo"},
-      {"whence bench", 2,
-       "this version does not have 'bench'; it has explain, predict, methods, inspect, audit, "
-       "demo"},
       {"whence --verbose explain", 2,
        "unknown option '--verbose' before the command; commands are explain, predict, methods, "
        "inspect, audit, demo"},
@@ -60,10 +54,6 @@ TEST(CliMessages, commands_and_options_that_do_not_exist) {
        "a method is needed: --method ID (whence methods lists them)"},
       {"whence explain -m model --method tam", 2,
        "an input is needed: images, folders or .npy files"},
-      {"whence explain -m model --method tam --neuron 3 a.png", 2,
-       "--neuron: this version explains classes, not neurons"},
-      {"whence explain -m model --method tam --text hello", 2,
-       "--text: texts are for language models, which this version does not have"},
       {"whence inspect -m model -p steps=3", 2,
        "-p: options belong to a method; name it with --plan METHOD"},
       {"whence inspect -m model --layer norm", 2,
@@ -267,8 +257,6 @@ TEST(CliMessages, help_and_version) {
     EXPECT_NE(help.out.find("Example"), std::string::npos) << command;
     EXPECT_EQ(help.err, "");
   }
-  for (const char* absent : {"evaluate", "bench"})
-    EXPECT_EQ(general.out.find(absent), std::string::npos) << "offered, and not there";
 }
 
 }  // namespace

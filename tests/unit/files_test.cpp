@@ -211,7 +211,7 @@ TEST_F(Files, outputs_that_fail_name_the_file_and_the_reason) {
     const Thrown thrown = thrown_by([&, file = at(name)] { write_file_atomically(file, "x"); });
     EXPECT_EQ(thrown.message, folder_.string() + "/" + message);
     EXPECT_EQ(thrown.kind, ErrorKind::file);
-    EXPECT_EQ(thrown.code, ErrorCode::io);
+    EXPECT_EQ(thrown.code, ErrorCode::output);
   }
   EXPECT_EQ(entries(), 3u);
 }

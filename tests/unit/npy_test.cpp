@@ -90,8 +90,29 @@ TEST(Npy, files_are_read_by_path) {
   const Tensor x = read_npy(path);
   EXPECT_EQ(x.shape(), (Shape{2}));
   EXPECT_EQ(x.reals()[1], real(-2.5));
+  EXPECT_EQ(npy_type(path), x.type());
   write_file_atomically(path, "text");
-  EXPECT_EQ(thrown_by([&] { read_npy(path); }).message, path.string() + ": not a NumPy array");
+  for (const auto& read : {+[](const std::filesystem::path& p) { read_npy(p); },
+                           +[](const std::filesystem::path& p) { npy_type(p); }})
+    EXPECT_EQ(thrown_by([&] { read(path); }).message, path.string() + ": not a NumPy array");
+  std::filesystem::remove(path);
+}
+
+// Longer than a header can be, whole and cut off: the header alone says what the whole file says.
+TEST(Npy, a_type_needs_no_values) {
+  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) /
+                                     ("whence_type_" + std::to_string(::getpid()) + ".npy");
+  for (const auto& [file, type] :
+       {std::pair(encode_npy(Tensor(Type{{3, 50, 40}})), Type{{3, 50, 40}}),
+        std::pair(npy(header("<i8", "(2,3000)", "True"), Bytes(48'000)),
+                  Type{{2, 3000}, dtype_of<int32_t>()}),
+        std::pair(npy(header("<f8", "(1,)"), Bytes(8, 0x7F)), Type{{1}})}) {
+    write_file_atomically(path, file);
+    EXPECT_EQ(npy_type(path), type);
+    write_file_atomically(path, std::span(file).first(file.size() - 1));
+    EXPECT_EQ(thrown_by([&] { npy_type(path); }).message,
+              thrown_by([&] { read_npy(path); }).message);
+  }
   std::filesystem::remove(path);
 }
 

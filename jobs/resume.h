@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "cli/records.h"
+#include "jobs/records.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 
 struct WorkList {
   std::vector<std::vector<bool>> pending;  // [method][item]
@@ -17,7 +17,7 @@ struct WorkList {
 // `mine`: the items of this shard. Without `resume` everything is pending. Lines that the job will
 // replace, by results of the same name or by files of the same name, leave results.jsonl; the ones
 // that stay and belong to the job get their rank.
-WorkList plan_work(Results& results, const JobFacts& job, const std::vector<Item>& items,
+WorkList plan_work(Results& results, const Facts& job, const std::vector<Item>& items,
                    const std::vector<size_t>& mine, bool resume);
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

@@ -1,13 +1,12 @@
-#include "cli/requests.h"
+#include "jobs/requests.h"
 
 #include <charconv>
 #include <set>
 
-#include "cli/failure.h"
-#include "cli/text.h"
+#include "runtime/check.h"
 #include "runtime/text.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 namespace {
 
 nlohmann::ordered_json typed_value(const std::string& text) {
@@ -77,32 +76,30 @@ std::vector<MethodChoice> choose_methods(const std::vector<std::string>& ids,
                                          const std::string& layer) {
   std::vector<MethodChoice> methods;
   for (const std::string& id : ids) {
-    const MethodInfo* info = or_quit(ExitCode::usage, [&] { return &method(id); });
+    const MethodInfo* info = &method(id);
     for (const MethodChoice& other : methods)
-      if (other.info == info) quit(ExitCode::usage, "--method {}: given twice", id);
+      if (other.info == info) fail_usage("--method {}: given twice", id);
     if (!layer.empty() && !info->takes_layer)
-      quit(ExitCode::usage, "--layer {}: method {} takes no layer; {} do", printable(layer), id,
-           listing(takers_of_layers()));
+      fail_usage("--layer {}: method {} takes no layer; {} do", printable(layer), id,
+                 listing(takers_of_layers()));
     methods.push_back({info, {}, layer});
   }
   std::set<std::string> seen;
   for (const std::string& parameter : parameters) {
     const size_t equals = parameter.find('=');
     if (equals == parameter.npos || equals == 0)
-      quit(ExitCode::usage, "-p {}: NAME=VALUE is expected; {}", printable(parameter),
-           options_text(methods));
+      fail_usage("-p {}: NAME=VALUE is expected; {}", printable(parameter), options_text(methods));
     const std::string name = parameter.substr(0, equals);
-    if (!seen.insert(name).second) quit(ExitCode::usage, "-p {}: given twice", printable(name));
+    if (!seen.insert(name).second) fail_usage("-p {}: given twice", printable(name));
     bool used = false;
     for (MethodChoice& choice : methods)
       if (find_option(*choice.info, name)) {
         choice.given[name] = parameter.substr(equals + 1);
         used = true;
       }
-    if (!used)
-      quit(ExitCode::usage, "-p {}: no such option; {}", printable(name), options_text(methods));
+    if (!used) fail_usage("-p {}: no such option; {}", printable(name), options_text(methods));
   }
   return methods;
 }
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

@@ -1,13 +1,13 @@
-#include "cli/targets.h"
+#include "jobs/targets.h"
 
 #include <algorithm>
 #include <charconv>
 #include <optional>
 
-#include "cli/failure.h"
+#include "runtime/check.h"
 #include "runtime/text.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 namespace {
 
 std::string lower(std::string_view text) {
@@ -71,15 +71,14 @@ std::vector<Target> contrasts(std::string_view text, const std::vector<std::stri
                                const std::vector<std::string>& labels) {
   const int64_t last = int64_t(labels.size()) - 1;
   if (reading.out_of_range)
-    quit(ExitCode::usage, "--target {}: out of range, the model has classes 0 to {}",
-         printable(text), last);
+    fail_usage("--target {}: out of range, the model has classes 0 to {}", printable(text), last);
   if (reading.classes.size() > 1)
-    quit(ExitCode::usage, "--target {}: this could be {}", printable(text),
-         class_list(reading.classes, labels));
-  quit(ExitCode::usage,
-       "--target {}: no such class; give an index from 0 to {}, a class name, A-B, or predicted; "
-       "the nearest names are {}",
-       printable(text), last, listing(nearest(text, labels)));
+    fail_usage("--target {}: this could be {}", printable(text),
+               class_list(reading.classes, labels));
+  fail_usage(
+      "--target {}: no such class; give an index from 0 to {}, a class name, A-B, or predicted; "
+      "the nearest names are {}",
+      printable(text), last, listing(nearest(text, labels)));
 }
 
 }  // namespace
@@ -91,9 +90,9 @@ NamedTarget read_target(const std::string& text, const std::vector<std::string>&
     return {Target{whole.classes[0], -1}, text, std::to_string(whole.classes[0])};
   const std::vector<Target> pairs = contrasts(text, labels);
   if (pairs.size() > 1)
-    quit(ExitCode::usage, "--target {}: this could be the contrast '{}' or '{}'; use indices",
-         printable(text), target_name(pairs[0].of, pairs[0].against, labels),
-         target_name(pairs[1].of, pairs[1].against, labels));
+    fail_usage("--target {}: this could be the contrast '{}' or '{}'; use indices", printable(text),
+               target_name(pairs[0].of, pairs[0].against, labels),
+               target_name(pairs[1].of, pairs[1].against, labels));
   if (pairs.empty()) {
     // A number out of range inside a contrast deserves the message of a number.
     const size_t cut = text.find('-');
@@ -104,8 +103,7 @@ NamedTarget read_target(const std::string& text, const std::vector<std::string>&
     fail_unknown(text, whole, labels);
   }
   if (pairs[0].of == pairs[0].against)
-    quit(ExitCode::usage, "--target {}: a contrast of class {} with itself", printable(text),
-         pairs[0].of);
+    fail_usage("--target {}: a contrast of class {} with itself", printable(text), pairs[0].of);
   return {pairs[0], text, fmt::format("{}-{}", pairs[0].of, pairs[0].against)};
 }
 
@@ -116,8 +114,7 @@ std::vector<NamedTarget> read_targets(const std::vector<std::string>& texts,
     NamedTarget next = read_target(text, labels);
     for (const NamedTarget& other : targets)
       if (other.key == next.key)
-        quit(ExitCode::usage, "--target {}: the same as --target {}", printable(text),
-             printable(other.typed));
+        fail_usage("--target {}: the same as --target {}", printable(text), printable(other.typed));
     targets.push_back(std::move(next));
   }
   if (targets.empty()) targets.push_back({Target{}, "predicted", "predicted"});
@@ -130,4 +127,4 @@ std::string target_name(int64_t of, int64_t against, const std::vector<std::stri
   return name;
 }
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

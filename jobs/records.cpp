@@ -1,21 +1,25 @@
-#include "cli/records.h"
+#include "jobs/records.h"
+
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "cli/failure.h"
-#include "cli/names.h"
-#include "cli/text.h"
 #include "io/files.h"
-#include "io/json.h"
+#include "jobs/names.h"
+#include "runtime/text.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 namespace {
 
 namespace fs = std::filesystem;
 
 std::string fingerprint_of(const std::string& text) {
-  return fingerprint({text.begin(), text.end()});
+  return fingerprint({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+std::string fingerprint_of_file(const fs::path& path) {
+  return fingerprint(read_file(path, int64_t(16) << 30));
 }
 
 std::string setup_text(const Model& model) {
@@ -29,7 +33,7 @@ std::string setup_text(const Model& model) {
 }
 
 // What identifies a result: equal fields, equal result.
-Record identity(const JobFacts& job, const Item& item, const MethodChoice& method) {
+Record identity(const Facts& job, const Item& item, const MethodChoice& method) {
   Record record;
   record["model_digest"] = job.digest;
   record["setup"] = job.setup;
@@ -76,30 +80,32 @@ std::vector<ClassScore> top_classes(std::span<const real> logits, int64_t count)
   return classes;
 }
 
-JobFacts job_facts(const Model& model, const Options& options, std::vector<MethodChoice> methods,
-                   std::vector<NamedTarget> targets) {
-  JobFacts job;
+std::string fingerprint(std::span<const uint8_t> bytes) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const uint8_t byte : bytes) hash = (hash ^ byte) * 0x100000001b3u;
+  return fmt::format("{:016x}", hash);
+}
+
+Facts job_facts(const Model& model, const Settings& settings, std::vector<NamedTarget> targets) {
+  Facts job;
   job.model = to_utf8(model.name);
   job.digest = model.weights.digest;
   job.setup = fingerprint_of(setup_text(model));
-  if (!options.draws.empty())
-    job.draws = or_quit(ExitCode::usage,
-                        [&] { return fingerprint(read_file(options.draws, int64_t(16) << 30)); });
-  job.seed = options.seed;
-  job.folder = options.out;
-  job.save = options.save;
+  if (!settings.draws.empty()) job.draws = fingerprint_of_file(settings.draws);
+  job.seed = settings.seed;
+  job.folder = settings.folder;
+  job.save = settings.save;
   job.labels = model.labels;
   job.targets = std::move(targets);
-  job.methods = std::move(methods);
+  job.methods = settings.methods;
   for (MethodChoice& method : job.methods)  // rules=mine.json, baselines=mean.npy
     for (const auto& [name, value] : method.given)
       if (value.ends_with(".json") || value.ends_with(".npy"))
-        method.digests[name] = or_quit(
-            ExitCode::usage, [&] { return fingerprint(read_file(value, int64_t(16) << 30)); });
+        method.digests[name] = fingerprint_of_file(value);
   return job;
 }
 
-int64_t rank_of(const JobFacts& job, size_t item, int64_t method, size_t target) {
+int64_t rank_of(const Facts& job, size_t item, int64_t method, size_t target) {
   const int64_t slots = int64_t(job.methods.size()) + 1;
   return (int64_t(item) * slots + method + 1) * int64_t(job.targets.size()) + int64_t(target);
 }
@@ -116,7 +122,7 @@ Record top_record(const std::vector<ClassScore>& top, const std::vector<std::str
   return list;
 }
 
-Record result_record(const JobFacts& job, const Item& item, const MethodChoice& method,
+Record result_record(const Facts& job, const Item& item, const MethodChoice& method,
                      const NamedTarget& target, const Result& result,
                      const std::vector<ClassScore>& top, const std::vector<WrittenFile>& files,
                      double milliseconds) {
@@ -159,7 +165,7 @@ Record result_record(const JobFacts& job, const Item& item, const MethodChoice& 
   return record;
 }
 
-Record error_record(const JobFacts& job, const Item& item, const MethodChoice* method,
+Record error_record(const Facts& job, const Item& item, const MethodChoice* method,
                     const std::string& error) {
   Record record;
   record["id"] = item.id;
@@ -170,14 +176,14 @@ Record error_record(const JobFacts& job, const Item& item, const MethodChoice* m
   return record;
 }
 
-std::string file_stem(const JobFacts& job, const Item& item, const MethodChoice& method,
+std::string file_stem(const Facts& job, const Item& item, const MethodChoice& method,
                       const NamedTarget& target) {
   const std::string stem = item.id + "." + method.info->id;
   return job.targets.size() == 1 ? stem : stem + "." + file_name_part(target.typed);
 }
 
-std::vector<std::string> file_names(const JobFacts& job, const Item& item,
-                                    const MethodChoice& method, const NamedTarget& target) {
+std::vector<std::string> file_names(const Facts& job, const Item& item, const MethodChoice& method,
+                                    const NamedTarget& target) {
   const std::string stem = file_stem(job, item, method, target);
   std::vector<std::string> names;
   if (job.save.png) names.push_back(stem + ".png");
@@ -186,7 +192,7 @@ std::vector<std::string> file_names(const JobFacts& job, const Item& item,
   return names;
 }
 
-bool is_current(const std::string& line, const JobFacts& job, const Item& item,
+bool is_current(const std::string& line, const Facts& job, const Item& item,
                 const MethodChoice& method, const NamedTarget& target, const fs::path& folder,
                 std::string& difference) {
   const Record record = Record::parse(line, nullptr, false);  // it was parsed when it was read
@@ -216,4 +222,4 @@ bool is_current(const std::string& line, const JobFacts& job, const Item& item,
   return true;
 }
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

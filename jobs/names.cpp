@@ -1,12 +1,12 @@
-#include "cli/names.h"
+#include "jobs/names.h"
 
 #include <map>
 
-#include "cli/failure.h"
-#include "cli/text.h"
 #include "io/files.h"
+#include "runtime/check.h"
+#include "runtime/text.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 namespace {
 
 namespace fs = std::filesystem;
@@ -51,8 +51,8 @@ std::vector<std::vector<std::string>> output_names(const std::vector<NamedFile>&
     if (!can_grow) {
       for (const auto& [name, who] : users)
         if (who.size() > 1)
-          quit(ExitCode::usage, "{} and {} would both be written as {}",
-               path_text(files[who[0]].path), path_text(files[who[1]].path), printable(name));
+          fail_usage("{} and {} would both be written as {}", path_text(files[who[0]].path),
+                     path_text(files[who[1]].path), printable(name));
     }
     for (size_t f = 0; f < files.size(); ++f) detail[f] += grows[f];
   }
@@ -69,4 +69,4 @@ std::string file_name_part(std::string_view text) {
   return out;
 }
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

@@ -3,13 +3,16 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "whence/error.h"
 #include "whence/image.h"
 #include "whence/model.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 
 struct Item {
   std::string id;     // unique among the inputs; its outputs are named by it
@@ -27,31 +30,35 @@ struct InputList {
   std::vector<std::string> notes;  // what was left out
 };
 
-// Images, folders (their images, sorted by bytes; not those of folders inside), .npy files. Reads
-// arrays once, to count what they hold. Files that cannot be read become items with an error; texts
-// and equal output names are usage failures.
+// Images, folders (their images, sorted by bytes; not those of folders inside), .npy files. Of
+// arrays the header is read, to count what they hold. Files that cannot be read become items with
+// an error; texts and equal output names are usage errors.
 InputList list_inputs(const std::vector<std::string>& arguments, const Shape& model_input);
 
-struct Input {
-  Tensor values;              // [C, H, W], finite
-  Image picture;              // what to draw over
-  Preprocess::Region region;  // of the picture, that the model sees
+struct Picture {
+  Image image;                // what to draw over
+  Preprocess::Region region;  // of the image, that the model sees
 };
 
 class InputReader {
  public:
   explicit InputReader(const Model& model) : model_(model) {}
-  // Throws library errors that name the file.
-  Input read(const Item& item);
+  const Shape& shape() const { return model_.input; }  // of one item
+  // Fills `values`, as many as the shape has, with finite numbers. Throws errors that name the
+  // file.
+  Picture read(const Item& item, std::span<real> values);
 
  private:
-  Input from_array(const Item& item);
+  void open_array(const std::filesystem::path& path);
+  Picture from_array(const Item& item, std::span<real> values);
   const Model& model_;
-  std::filesystem::path array_path_;  // of the array read last: its items come one after another
+  // The array read last, or why it could not be: its items come one after another.
+  std::filesystem::path array_path_;
   Tensor array_;
+  std::optional<Error> array_error_;
 };
 
 // [N, C, H, W] of [C, H, W] each.
-Tensor stacked(const std::vector<const Tensor*>& items);
+Tensor stacked(const std::vector<Tensor>& items);
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

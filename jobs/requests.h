@@ -9,7 +9,7 @@
 
 #include "whence/explain.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 
 struct MethodChoice {
   const MethodInfo* info = nullptr;
@@ -31,4 +31,4 @@ std::vector<MethodChoice> choose_methods(const std::vector<std::string>& ids,
                                          const std::vector<std::string>& parameters,
                                          const std::string& layer = {});
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

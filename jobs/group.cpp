@@ -1,33 +1,22 @@
-#include "cli/explain_group.h"
+#include "jobs/group.h"
 
 #include <fmt/core.h>
 
-#include "cli/failure.h"
-#include "cli/text.h"
 #include "io/npy.h"
-#include "runtime/check.h"
+#include "runtime/text.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 namespace {
 
 WrittenFile add_file(AtomicWriter& files, const std::filesystem::path& folder,
                      const std::string& name, const std::vector<uint8_t>& bytes) {
-  or_quit(ExitCode::output, [&] {
-    files.add(folder / name, bytes);
-    return 0;
-  });
+  files.add(folder / name, bytes);
   return {name, bytes.size()};
-}
-
-// "cat.tam.{png,npy}"
-std::string files_text(const std::string& stem, const Save& save) {
-  if (save.png && save.npy) return stem + ".{png,npy}";
-  return save.png ? stem + ".png" : save.npy ? stem + ".npy" : "-";
 }
 
 }  // namespace
 
-Request make_request(const JobFacts& job, size_t method, const Tensor& draws) {
+Request make_request(const Facts& job, size_t method, const Tensor& draws) {
   Request request;
   request.method = job.methods[method].info->id;
   request.options = job.methods[method].given;
@@ -41,33 +30,24 @@ Request make_request(const JobFacts& job, size_t method, const Tensor& draws) {
 }
 
 void GroupRun::run(GroupOutput& out) {
-  states_.resize(group_.size());
-  for (size_t i = 0; i < group_.size(); ++i)
-    if (!group_[i].error.empty()) add_error(i, -1, group_[i].error, out);
+  states_.resize(group_.entries.size());
+  for (size_t i = 0; i < states_.size(); ++i)
+    if (entry(i).row < 0) add_error(i, -1, entry(i).error, out);
   predict(out);
   for (size_t m = 0; m < job_.methods.size(); ++m) explain(m, out);
+  GroupReport& report = out.report;
   for (State& state : states_) {
-    out.failed += state.failed;
-    for (Results::Line& line : state.lines) out.lines.push_back(std::move(line));
-    for (auto& row : state.rows) out.rows.push_back(std::move(row));
+    report.failed += state.failed;
+    for (Results::Line& line : state.lines) report.lines.push_back(std::move(line));
+    for (Finished& result : state.results) report.results.push_back(std::move(result));
   }
 }
 
 void GroupRun::predict(GroupOutput& out) {
-  std::vector<const Entry*> entries;
-  std::vector<size_t> places;
-  for (size_t i = 0; i < group_.size(); ++i)
-    if (!states_[i].failed) {
-      entries.push_back(&group_[i]);
-      places.push_back(i);
-    }
-  const auto outcomes = compute_each<Tensor>(entries, items_, [&](const Tensor& batch, size_t) {
-    const Tensor logits = explainer_.logits(batch);
-    std::vector<Tensor> rows;
-    for (int64_t r = 0; r < logits.shape()[0]; ++r)
-      rows.push_back(logits.slice(r, r + 1).reshaped({logits.shape()[1]}));
-    return rows;
-  });
+  const std::vector<size_t> places = readable(group_);
+  const auto outcomes = compute_each<Tensor>(
+      group_, places, items_,
+      [&](const Tensor& batch, size_t) { return logits_of(explainer_, batch); });
   for (size_t k = 0; k < outcomes.size(); ++k) {
     State& state = states_[places[k]];
     if (!outcomes[k].value) {
@@ -82,16 +62,12 @@ void GroupRun::predict(GroupOutput& out) {
 }
 
 void GroupRun::explain(size_t method, GroupOutput& out) {
-  std::vector<const Entry*> entries;
   std::vector<size_t> places;
-  for (size_t i = 0; i < group_.size(); ++i)
-    if (!states_[i].failed && work_.pending[method][group_[i].item]) {
-      entries.push_back(&group_[i]);
-      places.push_back(i);
-    }
+  for (size_t i = 0; i < states_.size(); ++i)
+    if (!states_[i].failed && work_.pending[method][entry(i).item]) places.push_back(i);
   Request request = make_request(job_, method, draws_);
   const auto outcomes =
-      compute_each<ByTarget>(entries, items_, [&](const Tensor& batch, size_t first) {
+      compute_each<ByTarget>(group_, places, items_, [&](const Tensor& batch, size_t first) {
         request.first_item = uint32_t(first);
         request.model_inputs = member_inputs(request, first, batch.shape()[0]);
         return explainer_.explain(batch, request);
@@ -111,33 +87,36 @@ std::vector<Tensor> GroupRun::member_inputs(const Request& request, size_t first
   std::vector<Tensor> inputs;
   for (const auto& model : request.models) {
     std::vector<Tensor> rows;
-    for (const Entry& entry : group_)
+    for (const Entry& entry : group_.entries)
       if (entry.item >= first && entry.item < first + size_t(count)) {
         if (items_[entry.item].sample >= 0) return {};
-        rows.push_back(model->preprocess(entry.input.picture));
+        rows.push_back(model->preprocess(entry.picture.image));
       }
-    std::vector<const Tensor*> all;
-    for (const Tensor& row : rows) all.push_back(&row);
-    inputs.push_back(stacked(all));
+    inputs.push_back(stacked(rows));
   }
   return inputs;
 }
 
+std::vector<Image> GroupRun::pictures(size_t place, const ByTarget& results) {
+  const Picture& input = entry(place).picture;
+  std::vector<Painter::Drawing> drawings;
+  for (const Result& result : results)
+    drawings.push_back({&input.image, &result.attribution, input.region});
+  return painter_.overlay(drawings);
+}
+
 std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,
                            double milliseconds, GroupOutput& out) {
-  std::vector<Image> pictures;
-  try {
-    const Input& input = group_[place].input;
-    std::vector<Painter::Drawing> drawings;
-    for (size_t t = 0; job_.save.png && t < results.size(); ++t)
-      drawings.push_back({&input.picture, &results[t].attribution, input.region});
-    pictures = painter_.overlay(drawings);
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::memory || error.kind() == ErrorKind::device ||
-        error.kind() == ErrorKind::internal)
-      throw;
-    return fmt::format("{}: cannot be drawn over: {}", printable(item(place).input), error.what());
-  }
+  std::vector<Image> drawn;
+  if (job_.save.png) try {
+      drawn = pictures(place, results);
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::memory || error.kind() == ErrorKind::device ||
+          error.kind() == ErrorKind::internal)
+        throw;
+      return fmt::format("{}: cannot be drawn over: {}", printable(item(place).input),
+                         error.what());
+    }
   State& state = states_[place];
   const MethodChoice& choice = job_.methods[method];
   for (size_t t = 0; t < results.size(); ++t) {
@@ -145,7 +124,7 @@ std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,
     const std::string stem = file_stem(job_, item(place), choice, job_.targets[t]);
     std::vector<WrittenFile> files;
     if (job_.save.png)
-      files.push_back(add_file(out.files, job_.folder, stem + ".png", encode_png(pictures[t])));
+      files.push_back(add_file(out.files, job_.folder, stem + ".png", encode_png(drawn[t])));
     if (job_.save.npy)
       files.push_back(
           add_file(out.files, job_.folder, stem + ".npy", encode_npy(result.attribution)));
@@ -153,13 +132,10 @@ std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,
     const Record record = result_record(job_, item(place), choice, job_.targets[t], result,
                                         state.top, files, milliseconds / double(results.size()));
     state.lines.push_back({line_of(record), item(place).id, choice.info->id, job_.targets[t].key,
-                           false, rank_of(job_, group_[place].item, int64_t(method), t)});
-    state.rows.push_back(
-        {shortened(item(place).id, 32), choice.info->id,
-         shortened(to_utf8(target_name(result.target, result.against, job_.labels)), 28),
-         fmt::format("{:.4f}", result.probability), fmt::format("{:.4g}", result.score),
-         result.gap ? fmt::format("{:.1e}", *result.gap) : std::string("-"),
-         files_text(stem, job_.save)});
+                           false, rank_of(job_, entry(place).item, int64_t(method), t)});
+    state.results.push_back({item(place).id, choice.info->id,
+                             target_name(result.target, result.against, job_.labels),
+                             result.probability, result.score, result.gap, stem});
   }
   return {};
 }
@@ -174,8 +150,8 @@ void GroupRun::add_error(size_t place, int64_t method, const std::string& messag
                          choice ? choice->info->id : std::string(),
                          {},
                          true,
-                         rank_of(job_, group_[place].item, method, 0)});
-  out.complaints.push_back(message);
+                         rank_of(job_, entry(place).item, method, 0)});
+  out.report.errors.push_back(message);
 }
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

@@ -7,7 +7,7 @@
 
 #include "whence/explain.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 
 struct NamedTarget {
   Target target;
@@ -16,12 +16,12 @@ struct NamedTarget {
 };
 
 // The class that `text` means: an index, a whole name, or a part of exactly one name (letters of
-// either case). Usage failures list what it could be.
+// either case). Usage errors list what it could be.
 NamedTarget read_target(const std::string& text, const std::vector<std::string>& labels);
-// No targets at all mean the predicted class; the same target twice is a usage failure.
+// No targets at all mean the predicted class; the same target twice is a usage error.
 std::vector<NamedTarget> read_targets(const std::vector<std::string>& texts,
                                       const std::vector<std::string>& labels);
 // "goldfish" or "goldfish - tench"
 std::string target_name(int64_t of, int64_t against, const std::vector<std::string>& labels);
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

@@ -1,4 +1,4 @@
-#include "cli/results.h"
+#include "jobs/results.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -10,10 +10,10 @@
 #include <ctime>
 #include <system_error>
 
-#include "cli/failure.h"
 #include "io/json.h"
+#include "runtime/check.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 namespace {
 
 namespace fs = std::filesystem;
@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 std::string reason(int error) { return std::generic_category().message(error); }
 
 [[noreturn]] void fail_write(const fs::path& path, int error) {
-  quit(ExitCode::output, "{}: cannot be written: {}", path_text(path), reason(error));
+  fail(ErrorCode::output, "{}: cannot be written: {}", path_text(path), reason(error));
 }
 
 fs::path made(const fs::path& folder) {
@@ -29,9 +29,10 @@ fs::path made(const fs::path& folder) {
   fs::create_directories(folder, error);
   // An existing folder behind a link is no failure.
   if (error && !fs::is_directory(folder))
-    quit(ExitCode::output, "{}: the folder cannot be made: {}", path_text(folder), error.message());
+    fail(ErrorCode::output, "{}: the folder cannot be made: {}", path_text(folder),
+         error.message());
   if (!fs::is_directory(folder))
-    quit(ExitCode::output, "{}: this is a file, not a folder", path_text(folder));
+    fail(ErrorCode::output, "{}: this is a file, not a folder", path_text(folder));
   return folder;
 }
 
@@ -57,16 +58,34 @@ std::string text_or_empty(const Json& record, const char* key) {
   return it != record.end() && it->is_string() ? it->get<std::string>() : std::string();
 }
 
+[[noreturn]] void fail_line(std::string_view what) {
+  fail(ErrorCode::output, "{}; remove the line or use another folder", what);
+}
+
+Json parsed(std::string_view text, const std::string& place) {
+  try {
+    return parse_json(text, place);
+  } catch (const Error& error) {
+    fail_line(error.what());
+  }
+}
+
 Results::Line read_line(std::string_view text, const std::string& file, size_t number) {
   const std::string place = fmt::format("{}: line {}", file, number);
+  const Json record = parsed(text, place);
+  if (!record.is_object() || text_or_empty(record, "id").empty())
+    fail_line(place + ": not a result");
+  return {std::string(text), text_or_empty(record, "id"), text_or_empty(record, "method"),
+          text_or_empty(record, "wanted"), record.contains("error")};
+}
+
+// Of the folder of outputs: what cannot be read there cannot be continued.
+std::vector<uint8_t> bytes_of(const fs::path& file) {
+  constexpr int64_t limit = int64_t(4) << 30;
   try {
-    const Json record = parse_json(text, place);
-    if (!record.is_object() || text_or_empty(record, "id").empty())
-      quit(ExitCode::output, "{}: not a result; remove the line or use another folder", place);
-    return {std::string(text), text_or_empty(record, "id"), text_or_empty(record, "method"),
-            text_or_empty(record, "wanted"), record.contains("error")};
+    return read_file(file, limit);
   } catch (const Error& error) {
-    quit(ExitCode::output, "{}; remove the line or use another folder", error.what());
+    fail(ErrorCode::output, "{}", error.what());
   }
 }
 
@@ -86,7 +105,7 @@ FolderLock::FolderLock(const fs::path& folder) : path_(folder / ".whence-lock") 
       const ssize_t n = ::pread(descriptor_, holder, sizeof holder - 1, 0);
       ::close(descriptor_);
       if (error != EWOULDBLOCK) fail_write(path_, error);
-      quit(ExitCode::output, "{}: another run (process {}) is writing here", path_text(folder),
+      fail(ErrorCode::output, "{}: another run (process {}) is writing here", path_text(folder),
            n > 0 ? printable(holder) : "unknown");
     }
     // The last holder removes the file: what was locked may no longer be the file of this name.
@@ -110,16 +129,14 @@ FolderLock::~FolderLock() {
 
 Results::Results(const fs::path& folder)
     : folder_(made(folder)), file_(folder / "results.jsonl"), lock_(folder) {
-  or_quit(ExitCode::output, [&] { return remove_stale_temporaries(folder_); });
+  remove_stale_temporaries(folder_);
   read();
 }
 
 void Results::read() {
   std::error_code ignored;
   if (!fs::exists(file_, ignored)) return;
-  constexpr int64_t limit = int64_t(4) << 30;
-  const std::vector<uint8_t> bytes =
-      or_quit(ExitCode::output, [&] { return read_file(file_, limit); });
+  const std::vector<uint8_t> bytes = bytes_of(file_);
   const std::string_view all(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const size_t whole = all.rfind('\n') + 1;  // npos + 1 is 0: not one whole line
   size_t number = 0;
@@ -136,10 +153,7 @@ void Results::read() {
 void Results::rewrite() {
   std::string text;
   for (const Line& line : lines_) text += line.text + '\n';
-  or_quit(ExitCode::output, [&] {
-    write_file_atomically(file_, text);
-    return 0;
-  });
+  write_file_atomically(file_, text);
 }
 
 void Results::drop(const std::vector<bool>& gone) {
@@ -164,17 +178,13 @@ void Results::append(const std::string& text) {
   if (error != 0) fail_write(file_, error);
 }
 
-void Results::commit(AtomicWriter& files, std::vector<Line> lines) {
-  or_quit(ExitCode::output, [&] {
-    files.commit();
-    return 0;
-  });
+void Results::commit(AtomicWriter& files, const std::vector<Line>& lines) {
+  files.commit();
   std::string text;
   for (const Line& line : lines) text += line.text + '\n';
   if (text.empty()) return;
   append(text);
-  lines_.insert(lines_.end(), std::make_move_iterator(lines.begin()),
-                std::make_move_iterator(lines.end()));
+  lines_.insert(lines_.end(), lines.begin(), lines.end());
 }
 
 void Results::sort() {
@@ -184,4 +194,4 @@ void Results::sort() {
   rewrite();
 }
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

@@ -1,29 +1,42 @@
 // Explaining one group of inputs with every method of a job.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "cli/batch.h"
-#include "cli/resume.h"
+#include "jobs/batch.h"
+#include "jobs/resume.h"
 #include "whence/picture.h"
 
-namespace whence::cli {
+namespace whence::jobs {
+
+// A result, in the words that people read.
+struct Finished {
+  std::string id, method;  // of the input; of the method
+  std::string target;      // its name, or of a contrast both
+  real probability = 0, score = 0;
+  std::optional<double> gap;
+  std::string stem;  // of its files' names
+};
+
+struct GroupReport {
+  std::vector<Results::Line> lines;  // of results.jsonl, in the order of their ranks
+  std::vector<Finished> results;
+  std::vector<std::string> errors;  // one for each failure
+  size_t failed = 0;                // inputs with a failure
+};
 
 // What a group leaves behind: nothing of it has its final name yet.
 struct GroupOutput {
   AtomicWriter files;
-  std::vector<Results::Line> lines;            // in the order of their ranks
-  std::vector<std::vector<std::string>> rows;  // of the table, one for each result
-  std::vector<std::string> complaints;         // one for each failure
-  size_t failed = 0;                           // inputs with a failure
+  GroupReport report;
 };
 
 class GroupRun {
  public:
-  GroupRun(const JobFacts& job, const std::vector<Item>& items, const WorkList& work,
-           Explainer& explainer, Painter& painter, const Tensor& draws,
-           const std::vector<Entry>& group)
+  GroupRun(const Facts& job, const std::vector<Item>& items, const WorkList& work,
+           Explainer& explainer, Painter& painter, const Tensor& draws, const Group& group)
       : job_(job),
         items_(items),
         work_(work),
@@ -39,31 +52,33 @@ class GroupRun {
     std::vector<ClassScore> top;
     std::vector<WrittenFile> files;  // its logits
     std::vector<Results::Line> lines;
-    std::vector<std::vector<std::string>> rows;
+    std::vector<Finished> results;
   };
   using ByTarget = std::vector<Result>;
 
   void predict(GroupOutput& out);
   void explain(size_t method, GroupOutput& out);
   std::vector<Tensor> member_inputs(const Request& request, size_t first, int64_t count) const;
+  std::vector<Image> pictures(size_t place, const ByTarget& results);
   // Draws and writes; the reason why it cannot be drawn, or nothing.
   std::string keep(size_t place, size_t method, const ByTarget& results, double milliseconds,
                    GroupOutput& out);
   // `method` -1: whichever method.
   void add_error(size_t place, int64_t method, const std::string& message, GroupOutput& out);
-  const Item& item(size_t place) const { return items_[group_[place].item]; }
+  const Entry& entry(size_t place) const { return group_.entries[place]; }
+  const Item& item(size_t place) const { return items_[entry(place).item]; }
 
-  const JobFacts& job_;
+  const Facts& job_;
   const std::vector<Item>& items_;
   const WorkList& work_;
   Explainer& explainer_;
   Painter& painter_;
   const Tensor& draws_;
-  const std::vector<Entry>& group_;
+  const Group& group_;
   std::vector<State> states_;
 };
 
 // A request for a method with the job's targets and seed.
-Request make_request(const JobFacts& job, size_t method, const Tensor& draws);
+Request make_request(const Facts& job, size_t method, const Tensor& draws);
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

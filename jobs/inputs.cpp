@@ -1,18 +1,17 @@
-#include "cli/inputs.h"
+#include "jobs/inputs.h"
 
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "cli/failure.h"
-#include "cli/names.h"
-#include "cli/text.h"
 #include "io/files.h"
 #include "io/npy.h"
+#include "jobs/names.h"
 #include "runtime/check.h"
+#include "runtime/text.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 namespace {
 
 namespace fs = std::filesystem;
@@ -26,11 +25,10 @@ std::string lower_extension(const fs::path& path) {
 
 bool is_array(const fs::path& path) { return lower_extension(path) == ".npy"; }
 
-// An array of model inputs as [N, C, H, W], or an error that says which shapes would do.
-Tensor read_array(const fs::path& path, const Shape& input) {
-  const Tensor array = read_npy(path);
-  const Shape& s = array.shape();
-  if (array.type().dtype != Dtype::floating)
+// [N, C, H, W] of an array of model inputs, or an error that says which shapes would do.
+Shape batch_of(const Type& array, const fs::path& path, const Shape& input) {
+  const Shape& s = array.shape;
+  if (array.dtype != Dtype::floating)
     fail(ErrorCode::item,
          "{}: integers, token ids for a language model; this model takes floating-point images",
          path_text(path));
@@ -40,7 +38,7 @@ Tensor read_array(const fs::path& path, const Shape& input) {
   if (!one && !many)
     fail(ErrorCode::item, "{}: shape {}, the model takes [{}, {}, {}] or [N, {}, {}, {}] as it is",
          path_text(path), to_string(s), input[0], input[1], input[2], input[0], input[1], input[2]);
-  return many ? array : array.reshaped({1, input[0], input[1], input[2]});
+  return many ? s : Shape{1, input[0], input[1], input[2]};
 }
 
 struct Listing {
@@ -53,12 +51,10 @@ void list_file(const fs::path& path, const Shape& input, Listing& list) {
   NamedFile file{path};
   std::string error;
   if (is_array(path)) try {
-      const Tensor array = read_npy(path);
-      // A single [C, H, W] has no number.
-      file.numbered = array.shape().rank() == input.rank() + 1;
-      file.count = read_array(path, input).shape()[0];
+      const Type array = npy_type(path);
+      file.count = batch_of(array, path, input)[0];
+      file.numbered = array.shape.rank() > input.rank();  // a single [C, H, W] has no number
     } catch (const Error& e) {
-      file.numbered = false;
       error = e.what();
     }
   list.files.push_back(std::move(file));
@@ -104,15 +100,14 @@ void identify(Item& item) {
   item.modified = int64_t(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
-// What the tensor looked like before normalisation, as far as 8 bits can show it.
-Image denormalised(const Tensor& values, const Preprocess& preprocess) {
-  const int64_t height = values.shape()[1], width = values.shape()[2], plane = height * width;
+// What the values looked like before normalisation, as far as 8 bits can show it.
+Image denormalised(std::span<const real> values, const Shape& shape, const Preprocess& preprocess) {
+  const int64_t height = shape[1], width = shape[2], plane = height * width;
   Image image{int(width), int(height), std::vector<uint8_t>(size_t(plane) * 3)};
-  const auto x = values.reals();
   for (size_t c = 0; c < 3; ++c)
     for (int64_t i = 0; i < plane; ++i) {
       const double value =
-          double(x[c * size_t(plane) + size_t(i)]) * preprocess.std[c] + preprocess.mean[c];
+          double(values[c * size_t(plane) + size_t(i)]) * preprocess.std[c] + preprocess.mean[c];
       image.rgb[size_t(i) * 3 + c] = uint8_t(std::lround(std::clamp(value, 0.0, 1.0) * 255));
     }
   return image;
@@ -129,8 +124,8 @@ InputList list_inputs(const std::vector<std::string>& arguments, const Shape& mo
     if (fs::is_directory(path, ignored))
       list_folder(path, list);
     else if (extension == ".txt" || extension == ".jsonl")
-      quit(ExitCode::usage, "{}: texts are for language models, which this version does not have",
-           path_text(path));
+      fail_usage("{}: texts are for language models, which this version does not have",
+                 path_text(path));
     else
       list_file(path, model_input, list);
   }
@@ -154,45 +149,56 @@ InputList list_inputs(const std::vector<std::string>& arguments, const Shape& mo
   return inputs;
 }
 
-Input InputReader::from_array(const Item& item) {
-  if (array_path_ != item.path) {
+void InputReader::open_array(const fs::path& path) {
+  if (array_path_ != path) {
+    array_path_ = path;
     array_ = Tensor();  // two at once would take twice the memory
-    array_ = read_array(item.path, model_.input);
-    array_path_ = item.path;
+    array_error_.reset();
+    try {
+      const Tensor array = read_npy(path);
+      array_ = array.reshaped(batch_of(array.type(), path, model_.input));
+    } catch (const Error& error) {
+      array_error_ = error;
+    }
   }
+  if (array_error_) throw *array_error_;
+}
+
+Picture InputReader::from_array(const Item& item, std::span<real> values) {
+  open_array(item.path);
   if (array_.shape()[0] != item.samples)
     fail(ErrorCode::io, "{}: changed from {} to {} samples during the job", path_text(item.path),
          item.samples, array_.shape()[0]);
-  Input input;
-  input.values = array_.slice(item.sample, item.sample + 1).reshaped(model_.input).clone();
-  check_finite(input.values, item.samples > 1 || array_.shape().rank() > 3
-                                 ? fmt::format("{} [{}]", path_text(item.path), item.sample)
-                                 : path_text(item.path));
-  input.picture = denormalised(input.values, model_.preprocess);
-  input.region = {0, 0, double(input.picture.width), double(input.picture.height)};
-  return input;
+  const Tensor one = array_.slice(item.sample, item.sample + 1).reshaped(model_.input);
+  check_finite(one, fmt::format("{} [{}]", path_text(item.path), item.sample));
+  std::ranges::copy(one.reals(), values.begin());
+  Picture picture;
+  picture.image = denormalised(values, model_.input, model_.preprocess);
+  picture.region = {0, 0, double(picture.image.width), double(picture.image.height)};
+  return picture;
 }
 
-Input InputReader::read(const Item& item) {
+Picture InputReader::read(const Item& item, std::span<real> values) {
   if (!item.error.empty()) throw Error(ErrorCode::item, item.error);
-  if (item.sample >= 0) return from_array(item);
-  Input input;
-  input.picture = read_image(item.path);
-  input.values = model_.preprocess(input.picture);
-  if (input.values.shape() != model_.input)
+  if (item.sample >= 0) return from_array(item, values);
+  Picture picture;
+  picture.image = read_image(item.path);
+  const Tensor made = model_.preprocess(picture.image);
+  if (made.shape() != model_.input)
     fail(ErrorCode::item, "{}: becomes {}, the model takes {}", path_text(item.path),
-         to_string(input.values.shape()), to_string(model_.input));
-  input.region = model_.preprocess.region(input.picture);
-  return input;
+         to_string(made.shape()), to_string(model_.input));
+  std::ranges::copy(made.reals(), values.begin());
+  picture.region = model_.preprocess.region(picture.image);
+  return picture;
 }
 
-Tensor stacked(const std::vector<const Tensor*>& items) {
+Tensor stacked(const std::vector<Tensor>& items) {
   WHENCE_ASSERT(!items.empty());
-  const Shape& one = items[0]->shape();
+  const Shape& one = items[0].shape();
   Tensor all(Type{Shape{int64_t(items.size()), one[0], one[1], one[2]}});
   auto to = all.reals().begin();
-  for (const Tensor* item : items) to = std::copy(item->reals().begin(), item->reals().end(), to);
+  for (const Tensor& item : items) to = std::ranges::copy(item.reals(), to).out;
   return all;
 }
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

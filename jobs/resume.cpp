@@ -1,12 +1,11 @@
-#include "cli/resume.h"
+#include "jobs/resume.h"
+
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>
 
-#include "cli/failure.h"
-#include "cli/text.h"
-
-namespace whence::cli {
+namespace whence::jobs {
 namespace {
 
 // What a line is to the job.
@@ -19,7 +18,7 @@ struct Standing {
 
 class Review {
  public:
-  Review(const JobFacts& job, const std::vector<Item>& items, const std::vector<size_t>& mine,
+  Review(const Facts& job, const std::vector<Item>& items, const std::vector<size_t>& mine,
          const std::filesystem::path& folder)
       : job_(job), items_(items), folder_(folder) {
     for (const size_t i : mine) by_id_[items[i].id] = i;
@@ -65,8 +64,8 @@ class Review {
  private:
   bool is_current(const Results::Line& line, const Standing& s, const NamedTarget& target) {
     std::string difference;
-    if (cli::is_current(line.text, job_, items_[s.item], job_.methods[s.method], target, folder_,
-                        difference))
+    if (jobs::is_current(line.text, job_, items_[s.item], job_.methods[s.method], target, folder_,
+                         difference))
       return true;
     if (!difference.empty() && stale_++ == 0) first_difference_ = difference;
     return false;
@@ -85,7 +84,7 @@ class Review {
     return false;
   }
 
-  const JobFacts& job_;
+  const Facts& job_;
   const std::vector<Item>& items_;
   const std::filesystem::path& folder_;
   std::map<std::string, size_t> by_id_;
@@ -95,7 +94,7 @@ class Review {
 
 }  // namespace
 
-WorkList plan_work(Results& results, const JobFacts& job, const std::vector<Item>& items,
+WorkList plan_work(Results& results, const Facts& job, const std::vector<Item>& items,
                    const std::vector<size_t>& mine, bool resume) {
   Review review(job, items, mine, results.folder());
   std::vector<Results::Line>& lines = results.lines();
@@ -128,4 +127,4 @@ WorkList plan_work(Results& results, const JobFacts& job, const std::vector<Item
   return work;
 }
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

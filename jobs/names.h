@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace whence::cli {
+namespace whence::jobs {
 
 // A file that becomes one item, or `count` of them.
 struct NamedFile {
@@ -15,11 +15,11 @@ struct NamedFile {
 };
 
 // ids[file][item]. The stem; where files share one, all of them keep the extension; where they
-// still share one, the folder comes before it. Whatever still collides is a usage failure. Bytes
+// still share one, the folder comes before it. Whatever still collides is a usage error. Bytes
 // that no terminal or JSON can hold become %XX.
 std::vector<std::vector<std::string>> output_names(const std::vector<NamedFile>& files);
 
 // `text` as part of a file name: separators and unprintable bytes as %XX.
 std::string file_name_part(std::string_view text);
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

@@ -1,5 +1,5 @@
 // The output folder of a job: one writer at a time, files that are complete or absent, and
-// results.jsonl, whose lines prove that their files are there.
+// results.jsonl, whose lines prove that their files are there. Errors have the code `output`.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +10,7 @@
 
 #include "io/files.h"
 
-namespace whence::cli {
+namespace whence::jobs {
 
 using Record = nlohmann::ordered_json;  // keys stay in the order of writing
 // One line, without its end.
@@ -48,7 +48,7 @@ class Results {
   // Removes the lines at these places of lines().
   void drop(const std::vector<bool>& gone);
   // Gives `files` their names, then appends the lines.
-  void commit(AtomicWriter& files, std::vector<Line> lines);
+  void commit(AtomicWriter& files, const std::vector<Line>& lines);
   // The order of an unbroken run: lines of other jobs, then those of this one by rank.
   void sort();
 
@@ -61,4 +61,4 @@ class Results {
   std::vector<Line> lines_;
 };
 
-}  // namespace whence::cli
+}  // namespace whence::jobs

@@ -1,0 +1,124 @@
+// Parts of a job that touch no file: targets, names of outputs, methods, classes.
+#include <gtest/gtest.h>
+
+#include "jobs/names.h"
+#include "jobs/records.h"
+#include "jobs/requests.h"
+#include "jobs/targets.h"
+#include "runtime/text.h"
+
+namespace whence::jobs {
+namespace {
+
+using Names = std::vector<std::string>;
+
+template <class F>
+std::string failure(F&& step) {
+  try {
+    step();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::usage);
+    return error.what();
+  }
+  return "no failure";
+}
+
+TEST(JobTargets, whole_names_come_before_parts_and_contrasts) {
+  const Names labels{"tench, Tinca tinca", "fish-hook", "fish", "hook", "kite-hook", "7"};
+  const auto read = [&](const char* text) {
+    const NamedTarget t = read_target(text, labels);
+    return t.key;
+  };
+  EXPECT_EQ(read("predicted"), "predicted");
+  EXPECT_EQ(read("3"), "3");
+  EXPECT_EQ(read("tench"), "0");
+  EXPECT_EQ(read("TINCA"), "0");
+  EXPECT_EQ(read("fish"), "2");       // whole name, although it is a part of another
+  EXPECT_EQ(read("fish-hook"), "1");  // whole name, although it reads as a contrast
+  EXPECT_EQ(read("hook-fish"), "3-2");
+  EXPECT_EQ(read("2-kite"), "2-4");
+  EXPECT_EQ(read("fish-hook-tench"), "1-0");  // cut at the only place that gives two classes
+  EXPECT_EQ(failure([&] { read("-hook"); }).substr(0, 34), "--target -hook: this could be '1 f");
+  EXPECT_EQ(failure([&] { read("6"); }), "--target 6: out of range, the model has classes 0 to 5");
+  EXPECT_EQ(failure([&] { read("99999999999999999999"); }),
+            "--target 99999999999999999999: out of range, the model has classes 0 to 5");
+  EXPECT_EQ(failure([&] { read(""); }).substr(0, 24), "--target : no such class");
+}
+
+TEST(JobTargets, an_ambiguous_contrast_is_refused) {
+  const Names labels{"a", "b-c", "a-b", "c"};
+  EXPECT_EQ(failure([&] { read_target("a-b-c", labels); }),
+            "--target a-b-c: this could be the contrast 'a - b-c' or 'a-b - c'; use indices");
+}
+
+TEST(JobNames, grow_only_where_they_collide) {
+  const auto names = [](std::vector<NamedFile> files) {
+    Names flat;
+    for (const auto& of : output_names(files)) flat.insert(flat.end(), of.begin(), of.end());
+    return flat;
+  };
+  EXPECT_EQ(names({{"d/cat.jpg"}, {"dog.png"}}), (Names{"cat", "dog"}));
+  EXPECT_EQ(names({{"cat.jpg"}, {"cat.png"}, {"dog.png"}}), (Names{"cat.jpg", "cat.png", "dog"}));
+  EXPECT_EQ(names({{"a/x.png"}, {"b/x.png"}, {"b/x.jpg"}}), (Names{"a-x.png", "b-x.png", "x.jpg"}));
+  EXPECT_EQ(names({{"x.npy", 2, true}, {"x.png"}}), (Names{"x-0000", "x-0001", "x"}));
+  EXPECT_EQ(names({{"x.npy", 2, true}, {"x-0001.png"}}),
+            (Names{"x.npy-0000", "x.npy-0001", "x-0001.png"}));
+  EXPECT_EQ(names({{"a\nb.png"}, {"\xFF.png"}, {"caf\xC3\xA9.png"}}),
+            (Names{"a%0Ab", "%FF", "caf\xC3\xA9"}));
+  // A name that grew may meet one that did not.
+  EXPECT_EQ(names({{"x.jpg"}, {"x.png"}, {"d/x.jpg.png"}}), (Names{"x.jpg", "x.png", "x.jpg.png"}));
+  EXPECT_EQ(failure([&] {
+              names({{"a/x.png"}, {"b/../a/x.png"}});
+            }),
+            "a/x.png and b/../a/x.png would both be written as a-x.png");
+}
+
+TEST(JobRequests, an_option_reaches_every_method_that_has_it) {
+  const auto chosen = choose_methods({"tam", "integrated-gradients", "rollout"},
+                                     {"steps=7", "start_layer=1", "baselines=zero=x"});
+  EXPECT_EQ(chosen[0].given.at("steps"), "7");
+  EXPECT_EQ(chosen[1].given.at("steps"), "7");
+  EXPECT_EQ(chosen[2].given, (std::map<std::string, std::string>{{"start_layer", "1"}}));
+  EXPECT_EQ(chosen[1].given.at("baselines"), "zero=x");
+  EXPECT_EQ(chosen[1].options()["steps"], 7);
+  EXPECT_EQ(chosen[0].options()["with_integral"], true);
+  EXPECT_EQ(chosen[0].options()["gradient_of"], "probability");
+}
+
+TEST(JobRequests, a_layer_is_for_methods_that_take_one) {
+  const auto chosen = choose_methods({"grad-cam", "layer-activation"}, {}, "norm");
+  EXPECT_EQ(chosen[1].layer, "norm");
+  EXPECT_EQ(chosen[1].options()["layer"], "norm");
+  EXPECT_EQ(choose_methods({"grad-cam"}, {})[0].options()["layer"], "auto");
+  EXPECT_FALSE(choose_methods({"tam"}, {})[0].options().contains("layer"));
+  EXPECT_NE(failure([&] {
+              choose_methods({"grad-cam", "tam"}, {}, "norm");
+            }).find("method tam takes no layer"),
+            std::string::npos);
+}
+
+TEST(JobRecords, top_classes_in_order_with_ties_by_index) {
+  const std::vector<real> logits{1, 3, 3, -2};
+  const auto top = top_classes(logits, 3);
+  ASSERT_EQ(top.size(), 3u);
+  EXPECT_EQ(top[0].index, 1);
+  EXPECT_EQ(top[1].index, 2);
+  EXPECT_EQ(top[2].index, 0);
+  // exp(3) / (exp(1) + 2 exp(3) + exp(-2))
+  EXPECT_NEAR(top[0].probability, 20.085536923 / (2.718281828 + 2 * 20.085536923 + 0.135335283),
+              1e-9);
+  EXPECT_EQ(top_classes(logits, 100).size(), 4u);
+}
+
+TEST(Text, shortest_reads_back) {
+  EXPECT_EQ(shortest(real(0.1f)) == 0.1 || sizeof(real) == 8, true);
+  for (const real x : {real(0.41845423), real(1) / 3, real(1e-20), real(-7)})
+    EXPECT_EQ(real(shortest(x)), x);
+}
+
+TEST(Text, bytes_become_utf8) {
+  EXPECT_EQ(to_utf8("\xC3\xA9\xC3(\x7F\xED\xA0\x80"), "\xC3\xA9%C3(%7F%ED%A0%80");
+}
+
+}  // namespace
+}  // namespace whence::jobs

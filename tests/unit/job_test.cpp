@@ -1,0 +1,195 @@
+// Jobs as a program runs them that is no command line: nothing is printed, nothing ends the
+// process, what fails is said by errors and lines.
+#include "jobs/job.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "io/files.h"
+#include "io/npy.h"
+
+namespace whence::jobs {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using Names = std::vector<std::string>;
+
+const fs::path golden = fs::path(WHENCE_TEST_DATA) / "golden";
+
+std::string text_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// A picture, a file that is none, and an array of ten of which the fourth has a NaN: two groups.
+class JobTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "whence-job-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    place_ = pattern;
+    fs::copy_file(golden / "images" / "rgb8_filters.png", place_ / "a.png");
+    write_file_atomically(place_ / "fake.jpg", std::string_view("this is text\n"));
+    Tensor x(Type{{10, 3, 12, 12}});
+    uint32_t state = 7;
+    for (real& value : x.reals()) {
+      state = state * 1664525u + 1013904223u;
+      value = real(double(state >> 8) / double(1 << 24) * 2 - 1);
+    }
+    x.reals()[3 * 432 + 5] = std::numeric_limits<real>::quiet_NaN();
+    write_file_atomically(place_ / "x.npy", encode_npy(x));
+    model_ = std::make_shared<const Model>(load_model(golden / "vit_tiny"));
+  }
+  void TearDown() override { fs::remove_all(place_); }
+
+  Settings settings(const std::string& folder) const {
+    Settings s;
+    for (const char* name : {"fake.jpg", "a.png", "x.npy"}) s.inputs.push_back(place_ / name);
+    s.methods = choose_methods({"smoothgrad", "rollout"}, {"n_samples=2"});
+    s.targets = {"predicted", "2"};
+    s.folder = place_ / folder;
+    s.save = {.png = true, .npy = true, .logits = true};
+    return s;
+  }
+  Summary run(const Settings& s, Watch watch = {}) const {
+    return Job(model_, s, {}, std::move(watch)).run();
+  }
+  std::vector<json> lines(const std::string& folder) const {
+    std::vector<json> all;
+    std::ifstream file(place_ / folder / "results.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      all.push_back(json::parse(line));
+      all.back().erase("milliseconds");
+    }
+    return all;
+  }
+  Names files(const std::string& folder) const {
+    Names names;
+    for (const auto& entry : fs::directory_iterator(place_ / folder))
+      names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  void expect_equal(const std::string& a, const std::string& b) const {
+    ASSERT_EQ(files(a), files(b));
+    for (const std::string& name : files(a))
+      if (name != "results.jsonl")
+        EXPECT_TRUE(text_of(place_ / a / name) == text_of(place_ / b / name)) << name;
+    EXPECT_EQ(lines(a), lines(b));
+  }
+
+  fs::path place_;
+  std::shared_ptr<const Model> model_;
+};
+
+TEST_F(JobTest, what_fails_is_a_line_and_stops_nothing) {
+  std::vector<GroupReport> reports;
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  const Summary done =
+      run(settings("out"), {.group = [&](const GroupReport& report) {
+            for (const Results::Line& line : report.lines)
+              EXPECT_NE(text_of(place_ / "out/results.jsonl").find(line.text), std::string::npos)
+                  << "told before it was on disk";
+            reports.push_back(report);
+          }});
+  EXPECT_EQ(::testing::internal::GetCapturedStdout(), "");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  EXPECT_EQ(done.inputs, 12u);
+  EXPECT_EQ(done.done, 12u);
+  EXPECT_EQ(done.failed, 2u);
+  EXPECT_EQ(done.written, 10u * 2 * 2);
+  ASSERT_EQ(reports.size(), 2u);
+  EXPECT_EQ(reports[0].errors,
+            (Names{(place_ / "fake.jpg").string() + ": not a JPEG, PNG or BMP image",
+                   (place_ / "x.npy").string() +
+                       " [3]: 1 NaN and 0 infinite values, first at [0, 0, 5]"}));
+  EXPECT_EQ(reports[1].results[0].id, "x-0006");
+  EXPECT_EQ(reports[1].results[0].method, "smoothgrad");
+  EXPECT_EQ(reports[1].results[1].stem, "x-0006.smoothgrad.2");
+
+  const std::vector<json> all = lines("out");
+  ASSERT_EQ(all.size(), 42u);
+  EXPECT_EQ(all[0]["id"], "fake");
+  EXPECT_EQ(all[0]["error"], reports[0].errors[0]);
+  EXPECT_EQ(all[1]["id"], "a");
+  EXPECT_EQ(all[1]["files"],
+            (Names{"a.smoothgrad.predicted.png", "a.smoothgrad.predicted.npy", "a.logits.npy"}));
+  EXPECT_EQ(all[1]["options"]["n_samples"], 2);
+  EXPECT_EQ(all[2]["target"], 2);
+  EXPECT_EQ(all[17]["id"], "x-0003");
+  EXPECT_TRUE(all[17].contains("error"));
+  for (const json& line : all)
+    if (!line.contains("error"))
+      for (const std::string name : line["files"]) EXPECT_TRUE(fs::exists(place_ / "out" / name));
+}
+
+TEST_F(JobTest, an_interrupted_job_resumes_to_the_same_bytes) {
+  run(settings("whole"));
+  Settings s = settings("cut");
+  int groups = 0;
+  const Summary cut = run(s, {.interrupted = [&] { return groups == 1; },
+                              .group = [&](const GroupReport&) { ++groups; }});
+  EXPECT_EQ(cut.done, group_size);
+  EXPECT_EQ(lines("cut").size(), 26u);
+  s.resume = true;
+  const Summary rest = run(s);
+  EXPECT_EQ(rest.done, 12u);
+  EXPECT_EQ(rest.written, 4u * 4) << "of the second group; failed inputs are tried again";
+  EXPECT_EQ(rest.failed, 2u);
+  expect_equal("whole", "cut");
+
+  // In the middle of a group: nothing of it is left.
+  int asked = 0;
+  const Summary none = run(settings("none"), {.interrupted = [&] { return ++asked > 2; }});
+  EXPECT_EQ(none.done, 0u);
+  EXPECT_EQ(files("none"), Names{});
+}
+
+TEST_F(JobTest, resumes_what_was_mended_and_what_differs) {
+  Settings s = settings("out");
+  run(s);
+  s.resume = true;
+  fs::copy_file(golden / "images" / "444.jpg", place_ / "fake.jpg",
+                fs::copy_options::overwrite_existing);
+  const Summary mended = run(s);
+  EXPECT_EQ(mended.written, 4u);
+  EXPECT_EQ(mended.failed, 1u);
+  Names notes;
+  s.methods = choose_methods({"smoothgrad", "rollout"}, {"n_samples=3"});
+  const Summary other = run(s, {.note = [&](const std::string& note) { notes.push_back(note); }});
+  EXPECT_EQ(other.written, 11u * 2) << "one method is another";
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("n_samples 2, now 3"), std::string::npos) << notes[0];
+}
+
+TEST_F(JobTest, errors_say_whose_they_are) {
+  const auto code = [&](const Settings& s) {
+    try {
+      run(s);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return ErrorCode::internal;
+  };
+  Settings s = settings("out");
+  s.targets = {"no such class"};
+  EXPECT_EQ(code(s), ErrorCode::usage);
+  s = settings("out");
+  s.inputs.push_back(s.inputs[0]);  // two results of one name
+  EXPECT_EQ(code(s), ErrorCode::usage);
+  EXPECT_FALSE(fs::exists(place_ / "out")) << "made by a job that was refused";
+  EXPECT_EQ(code(settings("a.png")), ErrorCode::output);
+  fs::create_directory(place_ / "damaged");
+  write_file_atomically(place_ / "damaged/results.jsonl", std::string_view("{\n"));
+  EXPECT_EQ(code(settings("damaged")), ErrorCode::output);
+}
+
+}  // namespace
+}  // namespace whence::jobs
