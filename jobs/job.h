@@ -23,10 +23,10 @@ struct Progress {
 // What a caller hears and says while a job runs, on the thread that runs it. Each may be empty.
 struct Watch {
   // Asked before each group and within passes; true ends the job. What is finished stays.
-  std::function<bool()> interrupted;
-  std::function<void(const Progress&)> progress;
-  std::function<void(const std::string&)> note;   // what was left out, what is computed again
-  std::function<void(const GroupReport&)> group;  // is on disk
+  std::function<bool()> interrupted = {};
+  std::function<void(const Progress&)> progress = {};
+  std::function<void(const std::string&)> note = {};   // what was left out, what is computed again
+  std::function<void(const GroupReport&)> group = {};  // is on disk
 };
 
 struct Summary {

@@ -78,9 +78,10 @@ class JobTest : public ::testing::Test {
   }
   void expect_equal(const std::string& a, const std::string& b) const {
     ASSERT_EQ(files(a), files(b));
-    for (const std::string& name : files(a))
-      if (name != "results.jsonl")
-        EXPECT_TRUE(text_of(place_ / a / name) == text_of(place_ / b / name)) << name;
+    for (const std::string& name : files(a)) {
+      if (name == "results.jsonl") continue;
+      EXPECT_TRUE(text_of(place_ / a / name) == text_of(place_ / b / name)) << name;
+    }
     EXPECT_EQ(lines(a), lines(b));
   }
 
@@ -125,9 +126,10 @@ TEST_F(JobTest, what_fails_is_a_line_and_stops_nothing) {
   EXPECT_EQ(all[2]["target"], 2);
   EXPECT_EQ(all[17]["id"], "x-0003");
   EXPECT_TRUE(all[17].contains("error"));
-  for (const json& line : all)
-    if (!line.contains("error"))
-      for (const std::string name : line["files"]) EXPECT_TRUE(fs::exists(place_ / "out" / name));
+  for (const json& line : all) {
+    if (line.contains("error")) continue;
+    for (const std::string name : line["files"]) EXPECT_TRUE(fs::exists(place_ / "out" / name));
+  }
 }
 
 TEST_F(JobTest, an_interrupted_job_resumes_to_the_same_bytes) {
