@@ -5,7 +5,7 @@
 #include "bench/measure.h"
 #include "kernels/conv.h"
 #include "kernels/pool.h"
-#include "whence/cnn.h"
+#include "models/cnn/cnn.h"
 
 namespace whence::bench {
 namespace {

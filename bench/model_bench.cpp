@@ -30,11 +30,11 @@
 
 #include "bench/ceilings.h"
 #include "kernels/random.h"
-#include "weights/generate.h"
-#include "whence/cnn.h"
+#include "models/cnn/cnn.h"
+#include "models/vit/vit.h"
+#include "tests/checkpoints/checkpoints.h"
 #include "whence/error.h"
 #include "whence/explain.h"
-#include "whence/vit.h"
 
 namespace whence::bench {
 namespace {
@@ -91,16 +91,8 @@ std::shared_ptr<const Model> random_vit_base(const Options& o) {
     c.image_height = c.image_width = 32;
     c.width = 32, c.depth = 6, c.heads = 2, c.mlp = 64, c.classes = 10;
   }
-  auto m = std::make_shared<Model>();
+  auto m = std::make_shared<Model>(random_model(c, 1));
   m->name = "vit_base_patch16_224 (random)";
-  m->input = {3, c.image_height, c.image_width};
-  m->classes = c.classes;
-  m->blocks = c.depth;
-  m->prefix_tokens = 1;
-  m->grid_height = c.grid_height();
-  m->grid_width = c.grid_width();
-  m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
-  m->weights = random_vit_weights(c, 1);
   return m;
 }
 
@@ -111,14 +103,8 @@ std::shared_ptr<const Model> random_resnet50(const Options& o) {
     c.classes = 10, c.stem = 4;
     c.layers = {{{1, 4, 16, 1}, {1, 4, 16, 2}, {1, 4, 16, 1}, {1, 4, 16, 1}}};
   }
-  auto m = std::make_shared<Model>();
+  auto m = std::make_shared<Model>(random_model(c, 1));
   m->name = "resnet50 (random)";
-  m->input = {3, c.image_height, c.image_width};
-  m->classes = c.classes;
-  m->grid_height = c.grid_height();
-  m->grid_width = c.grid_width();
-  m->build = [c](Graph& g, int64_t batch) { return build_resnet(g, c, batch); };
-  m->weights = random_cnn_weights(c, 1);
   return m;
 }
 

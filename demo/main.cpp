@@ -17,7 +17,7 @@
 #include "demo/train_resnet.h"
 #include "demo/train_vit.h"
 #include "io/files.h"
-#include "weights/generate.h"
+#include "tests/checkpoints/checkpoints.h"
 #include "whence/explain.h"
 
 namespace {

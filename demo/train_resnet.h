@@ -2,7 +2,7 @@
 #pragma once
 
 #include "demo/trainer.h"
-#include "whence/cnn.h"
+#include "models/cnn/cnn.h"
 
 namespace whence::demo {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "demo/trainer.h"
-#include "whence/vit.h"
+#include "models/vit/vit.h"
 
 namespace whence::demo {
 

@@ -2,7 +2,7 @@
 #include <string_view>
 
 #include "io/files.h"
-#include "models/model_folder.h"
+#include "models/companions.h"
 #include "runtime/check.h"
 
 namespace whence {

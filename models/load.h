@@ -1,43 +1,22 @@
-// From a path to a model that can be built and run.
+// From a checkpoint to a model: one loader for all families.
 #pragma once
 
-#include <filesystem>
-#include <string>
-#include <vector>
+#include <memory>
 
-#include "models/detect.h"
-#include "weights/name_map.h"
-#include "whence/cnn.h"
-#include "whence/image.h"
-#include "whence/model.h"
-#include "whence/vit.h"
-#include "whence/weights.h"
+#include "models/family.h"
 
 namespace whence {
 
 struct Loaded {
-  Weights weights;
-  Preprocess preprocess;
-  std::vector<std::string> labels;  // one for each class
-  std::string layout;
+  Model model;      // but for its name
   Account account;  // what became of every tensor, and what was assumed
-};
-struct LoadedViT : Loaded {
-  ViTConfig config;
-};
-struct LoadedCnn : Loaded {
-  CnnConfig config;
+  std::shared_ptr<const Network> network;
 };
 
-// `path` is a folder (model.safetensors or a sharded index, with config.json and its companions) or
-// a single safetensors file, beside which nothing is read. A checkpoint of the other family is an
-// unsupported error.
-LoadedViT load_vit(const std::filesystem::path& path, const LoadOptions& options = {});
-LoadedCnn load_cnn(const std::filesystem::path& path, const LoadOptions& options = {});
+// What a network decides of a model: all but its weights and what stands beside a checkpoint.
+Model model_of(std::shared_ptr<const Network> network);
 
-// The same for a checkpoint that `detect_layout` has seen.
-LoadedViT load_vit(const Checkpoint& checkpoint, const ViTLayout& layout,
-                   const LoadOptions& options);
-LoadedCnn load_cnn(const Checkpoint& checkpoint, CnnLayout layout, const LoadOptions& options);
+// Reads what stands beside the checkpoint, if it is that of a folder.
+Loaded load_checkpoint(Checkpoint checkpoint, const LoadOptions& options = {});
 
 }  // namespace whence

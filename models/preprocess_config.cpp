@@ -1,16 +1,11 @@
 #include <cmath>
 
-#include "models/model_folder.h"
+#include "models/companions.h"
 #include "runtime/check.h"
 
 namespace whence {
 namespace {
 
-using Triple = std::array<double, 3>;
-constexpr Triple imagenet_mean{0.485, 0.456, 0.406}, imagenet_std{0.229, 0.224, 0.225};
-constexpr Triple half{0.5, 0.5, 0.5};
-constexpr Triple clip_mean{0.48145466, 0.4578275, 0.40821073};
-constexpr Triple clip_std{0.26862954, 0.26130258, 0.27577711};
 constexpr int64_t max_side = 16384;
 
 template <class... A>
@@ -107,20 +102,6 @@ StatedSize stated_size(const JsonObject& config, const char* key, int64_t otherw
   return {{*height, *width}, false};
 }
 
-void set_resize(Preprocess& p, Preprocess::Fit fit, ImageSize size) {
-  p.fit = fit;
-  p.resize_height = int(size.height);
-  p.resize_width = int(size.width);
-}
-void set_crop(Preprocess& p, ImageSize size) {
-  p.crop = true;
-  p.crop_height = int(size.height);
-  p.crop_width = int(size.width);
-}
-
-// The side to resize to, of which a crop keeps this share.
-int64_t enlarged(int64_t side, double kept) { return int64_t(std::floor(double(side) / kept)); }
-
 // Below 384 pixels the ConvNeXt processor resizes to more than it keeps; from 384 on it does not
 // crop.
 void convnext_sizes(const JsonObject& config, ImageSize size, Preprocess& p) {
@@ -133,6 +114,19 @@ void convnext_sizes(const JsonObject& config, ImageSize size, Preprocess& p) {
 }
 
 }  // namespace
+
+void set_resize(Preprocess& p, Preprocess::Fit fit, ImageSize size) {
+  p.fit = fit;
+  p.resize_height = int(size.height);
+  p.resize_width = int(size.width);
+}
+void set_crop(Preprocess& p, ImageSize size) {
+  p.crop = true;
+  p.crop_height = int(size.height);
+  p.crop_width = int(size.width);
+}
+
+int64_t enlarged(int64_t side, double kept) { return int64_t(std::floor(double(side) / kept)); }
 
 Preprocess preprocess_from_hugging_face(const JsonObject& config) {
   const Convention& c = convention_of(config);
@@ -195,52 +189,6 @@ Preprocess preprocess_from_timm(const JsonObject& config, ImageSize size) {
   set_crop(p, size);
   p.mean = mean_of(config, "mean", imagenet_mean);
   p.std = std_of(config, "std", imagenet_std);
-  return p;
-}
-
-Preprocess usual_preprocess(const ViTLayout& layout, std::string_view architecture, bool distilled,
-                            ImageSize size) {
-  Preprocess p;
-  const bool deit = layout.prefix == "deit." || distilled || architecture.starts_with("deit");
-  const bool clip = architecture.find("_clip_") != architecture.npos;
-  p.mean = clip ? clip_mean : deit ? imagenet_mean : half;
-  p.std = clip ? clip_std : deit ? imagenet_std : half;
-  double kept = 1;  // the share of the resized side that the crop keeps
-  switch (layout.names) {
-    case ViTNames::torchvision:
-      // The published weights: 256 (vit_l_16: 242) for 224; larger inputs are not cropped.
-      if (size.height <= 224) kept = 224.0 / (architecture.starts_with("vit_l_16") ? 242.0 : 256.0);
-      p.filter = size.height <= 224 ? Resample::bilinear : Resample::bicubic;
-      p.mean = imagenet_mean, p.std = imagenet_std;
-      break;
-    case ViTNames::timm:
-      if (size.height < 384) kept = 0.9;
-      p.filter = Resample::bicubic;
-      break;
-    default:
-      p.crop_rounding = Preprocess::CropRounding::floor;
-      p.filter = deit ? Resample::bicubic : Resample::bilinear;
-      if (deit) kept = 224.0 / 256.0;
-  }
-  const bool hub = layout.names == ViTNames::hf_v4 || layout.names == ViTNames::hf_v5;
-  const bool squash = hub || size.height != size.width;
-  set_resize(p, squash ? Preprocess::Fit::exact : Preprocess::Fit::short_side,
-             {enlarged(size.height, kept), enlarged(size.width, kept)});
-  p.crop = deit || !hub;
-  if (p.crop) set_crop(p, size);
-  return p;
-}
-
-Preprocess usual_preprocess(CnnLayout layout, ImageSize size) {
-  Preprocess p;
-  p.mean = imagenet_mean, p.std = imagenet_std;
-  const bool hub = layout == CnnLayout::resnet_hub;
-  p.crop_rounding = hub ? Preprocess::CropRounding::floor : Preprocess::CropRounding::half_even;
-  p.filter = hub || layout == CnnLayout::mobilenet_timm ? Resample::bicubic : Resample::bilinear;
-  const double kept = 224.0 / 256.0;
-  set_resize(p, size.height == size.width ? Preprocess::Fit::short_side : Preprocess::Fit::exact,
-             {enlarged(size.height, kept), enlarged(size.width, kept)});
-  set_crop(p, size);
   return p;
 }
 

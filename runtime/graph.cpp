@@ -104,6 +104,13 @@ std::vector<std::string> Graph::names_of(Value value) const {
   return found;
 }
 
+std::map<std::string, Shape> Graph::weights() const {
+  std::map<std::string, Shape> found;
+  for (const Node& n : nodes_)
+    if (n.weight) found.emplace(n.name, n.out[0].shape);
+  return found;
+}
+
 Graph::Scope::Scope(Graph& graph, std::string_view part)
     : graph_(graph), length_(graph.scope_.size()) {
   graph_.scope_ += part;

@@ -68,6 +68,7 @@ class Graph {
   Values match(std::string_view glob) const;  // '*' and '?'; in graph order
   std::vector<std::string> names_of(Value value) const;
   const std::map<std::string, Value, std::less<>>& names() const { return names_; }
+  std::map<std::string, Shape> weights() const;  // of all weights: what `Plan::bind` needs
 
   class Scope {
    public:

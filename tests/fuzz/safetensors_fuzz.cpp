@@ -2,7 +2,8 @@
 // to be treated as a vision transformer: recognised, sized, bound.
 #include <cstring>
 
-#include "models/vit_config.h"
+#include "models/load.h"
+#include "models/vit/config.h"
 #include "weights/name_map.h"
 #include "weights/safetensors.h"
 #include "whence/error.h"
@@ -46,19 +47,38 @@ void convert(const SafetensorsFile& file) {
   }
 }
 
-void load(SafetensorsFile file) {
-  Checkpoint checkpoint = Checkpoint::of(std::move(file));
-  const ViTLayout layout = detect_vit_layout(checkpoint);
+void bind(const Checkpoint& checkpoint, const ViTLayout& layout) {
   ViTFacts facts;  // one head fits every width, so that small files get further
   facts.heads = 1;
   facts.activation = ViTConfig::Activation::gelu;
   const ViTSizes sizes = resolve_vit_sizes(checkpoint, layout, facts, {});
-  const auto required = required_vit_weights(sizes.stored);
+  Graph graph;
+  build_vit(graph, sizes.stored, 1);
+  const auto required = graph.weights();
   Account account;
   const Weights weights = bind_weights(
       checkpoint, required, vit_name_map(layout, sizes.stored, "the other tensors"), {}, account);
   require(weights.tensors.size() == required.size());
-  require(account.parameters == vit_parameter_count(sizes.stored));
+  int64_t parameters = 0;
+  for (const auto& [name, shape] : required) parameters += shape.count();
+  require(account.parameters == parameters);
+}
+
+void load(SafetensorsFile file) {
+  Checkpoint checkpoint = Checkpoint::of(std::move(file));
+  recognise(checkpoint);  // removes what wraps the names
+  const ViTLayout layouts[] = {{ViTNames::timm, ""},       {ViTNames::hf_v4, "vit."},
+                               {ViTNames::hf_v4, "deit."}, {ViTNames::hf_v5, "vit."},
+                               {ViTNames::hf_v5, "deit."}, {ViTNames::torchvision, ""}};
+  for (const ViTLayout& layout : layouts) {
+    try {
+      bind(checkpoint, layout);
+    } catch (const Error& e) {
+      require(std::strchr(e.what(), '\n') == nullptr);
+    }
+  }
+  const Loaded loaded = load_checkpoint(std::move(checkpoint));
+  require(!loaded.model.weights.tensors.empty() && loaded.model.classes > 0);
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <fstream>
 #include <numeric>
 
+#include "models/load.h"
+#include "models/vit/family.h"
 #include "tests/unit/message_of.h"
 #include "tests/unit/random_tensors.h"
 #include "tests/unit/relevance_of_op.h"
@@ -54,14 +56,8 @@ std::shared_ptr<const Model> published_model() {
   ViTConfig c;
   c.image_height = c.image_width = 4;
   c.patch = 2, c.width = 8, c.depth = 3, c.heads = 2, c.mlp = 16, c.classes = 3;
-  auto m = std::make_shared<Model>();
+  auto m = std::make_shared<Model>(model_of(std::make_shared<ViTNetwork>(c)));
   m->name = "published";
-  m->input = {3, 4, 4};
-  m->classes = 3;
-  m->blocks = 3;
-  m->prefix_tokens = 1;
-  m->grid_height = m->grid_width = 2;
-  m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
   auto& w = m->weights.tensors;
   const auto dense = [&](const std::string& name, uint32_t t, int64_t outputs, int64_t inputs) {
     w[name + ".weight"] = tiny_tensor(t, {outputs, inputs}, .5);
@@ -162,9 +158,8 @@ std::shared_ptr<const Model> plain_cnn(bool batch_norm) {
   c.batch_norm = batch_norm;
   c.pooled = 1;
   c.hidden = {8, 8};
-  auto m = tiny_cnn();
-  m->build = [c](Graph& g, int64_t batch) { return build_cnn(g, c, batch); };
-  m->weights = random_cnn_weights(c, 5);
+  auto m = std::make_shared<Model>(random_model(c, 5));
+  m->name = "tiny-cnn";
   return m;
 }
 

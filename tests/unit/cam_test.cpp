@@ -177,17 +177,8 @@ std::shared_ptr<const Model> vit_with(const char* name, const std::function<void
   c.mlp = 14;
   c.classes = 5;
   f(c);
-  auto m = std::make_shared<Model>();
+  auto m = std::make_shared<Model>(random_model(c, 3));
   m->name = name;
-  m->input = {3, 8, 12};
-  m->classes = 5;
-  m->blocks = 2;
-  m->prefix_tokens = c.prefix_tokens();
-  m->grid_height = 2;
-  m->grid_width = 3;
-  m->token_readout = c.pooling == ViTConfig::Pooling::token;
-  m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
-  m->weights = random_vit_weights(c, 3);
   return m;
 }
 

@@ -1,16 +1,15 @@
 // Sizes of convolutional classifiers from configurations and names, and the files beside them.
-#include "models/cnn_config.h"
-
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <functional>
 
 #include "io/files.h"
-#include "models/load.h"
-#include "models/model_folder.h"
+#include "models/cnn/config.h"
+#include "models/companions.h"
+#include "tests/checkpoints/checkpoints.h"
+#include "tests/unit/loaded.h"
 #include "tests/unit/message_of.h"
-#include "weights/generate.h"
 #include "whence/error.h"
 
 namespace whence {

@@ -1,6 +1,4 @@
 // Checkpoints of convolutional classifiers in every layout: loading, and what is refused.
-#include "models/cnn_layouts.h"
-
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -9,9 +7,10 @@
 
 #include "io/files.h"
 #include "io/json.h"
-#include "models/load.h"
-#include "models/model_folder.h"
-#include "weights/generate.h"
+#include "models/cnn/layouts.h"
+#include "models/companions.h"
+#include "tests/checkpoints/checkpoints.h"
+#include "tests/unit/loaded.h"
 #include "whence/error.h"
 
 namespace whence {
@@ -127,7 +126,7 @@ TEST(CnnLayouts, weights_and_sizes_come_back_from_every_layout) {
     int64_t statistics = 0;
     for (const auto& [name, tensor] : w.tensors)
       if (name.ends_with(".mean") || name.ends_with(".variance")) statistics += tensor.shape()[0];
-    EXPECT_EQ(loaded.account.parameters, cnn_parameter_count(c.config) + statistics);
+    EXPECT_EQ(loaded.account.parameters, parameters_of(c.config) + statistics);
     const Model m = load_model(folder.path);
     EXPECT_EQ(m.input, (Shape{sizes_of(c.config).channels, 40, 48}));
     EXPECT_EQ(m.blocks, 0);
@@ -289,15 +288,6 @@ TEST(CnnLayouts, relatives_are_refused_with_a_reason) {
             "DIR: 'features.5' does not stand where a VGG has a convolution");
   EXPECT_EQ(with({"features.0.weight", "classifier.3.weight"}),
             "DIR: 'features.0.weight' is not the weight of a convolution");
-  const Folder folder("vit");
-  save(folder, tensors_of(tiny_vgg(false), CnnLayout::vgg));
-  try {
-    load_vit(folder.path);
-    ADD_FAILURE();
-  } catch (const Error& e) {
-    EXPECT_EQ(std::string(e.what()),
-              path_text(folder.path) + ": this is a torchvision VGG, not a vision transformer");
-  }
 }
 
 TEST(CnnLayouts, hostile_shapes_are_refused) {

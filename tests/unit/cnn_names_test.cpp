@@ -2,8 +2,9 @@
 // and how many parameters they have, against PyTorch (tests/golden/make_cnn.py).
 #include <fmt/core.h>
 
-#include "models/cnn_config.h"
+#include "models/cnn/config.h"
 #include "tests/unit/golden_file.h"
+#include "tests/unit/loaded.h"
 
 namespace whence {
 namespace {
@@ -16,7 +17,9 @@ struct Listing {
 Listing listing(const CnnConfig& config, CnnLayout layout) {
   const NameMap map = cnn_name_map(layout, config, "");
   std::map<std::string, std::string> lines;
-  for (const auto& [name, shape] : required_cnn_weights(config)) {
+  Graph graph;
+  build_cnn(graph, config, 1);
+  for (const auto& [name, shape] : graph.weights()) {
     const RuleFor from = rule_for(map, name);
     EXPECT_TRUE(from.rule) << name;
     if (!from.rule) continue;
@@ -47,7 +50,7 @@ TEST(CnnNames, of_every_architecture_are_those_of_pytorch) {
       const Listing got = listing(c, layout);
       EXPECT_EQ(got.tensors, want.at("tensors").get<int64_t>());
       EXPECT_EQ(got.digest, want.at("digest").get<std::string>());
-      EXPECT_EQ(cnn_parameter_count(c), want.at("parameters").get<int64_t>());
+      EXPECT_EQ(parameters_of(c), want.at("parameters").get<int64_t>());
       ++compared;
     }
   EXPECT_EQ(compared, 40);
@@ -75,7 +78,7 @@ TEST(CnnNames, parameter_counts_of_published_models) {
       {"vgg19_bn", 143'678'248},
   };
   for (const auto& [name, count] : counts)
-    EXPECT_EQ(cnn_parameter_count(cnn_config_of_name(name)), count) << name;
+    EXPECT_EQ(parameters_of(cnn_config_of_name(name)), count) << name;
 }
 
 TEST(CnnNames, feature_maps_have_the_sizes_that_the_graph_has) {

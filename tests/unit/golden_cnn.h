@@ -5,9 +5,9 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include "models/load.h"
+#include "tests/checkpoints/checkpoints.h"
 #include "tests/unit/golden_file.h"
-#include "weights/generate.h"
+#include "tests/unit/loaded.h"
 #include "whence/model.h"
 
 namespace whence {

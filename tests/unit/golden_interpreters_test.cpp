@@ -1,10 +1,11 @@
 // Numbers of InterpretDL 0.8.0 on one tiny transformer, and its aggregation rules on random maps.
+#include "models/load.h"
+#include "models/vit/family.h"
 #include "tests/unit/golden_file.h"
 #include "tests/unit/random_tensors.h"
 #include "whence/explain.h"
 #include "whence/ops.h"
 #include "whence/plan.h"
-#include "whence/vit.h"
 
 namespace whence {
 namespace {
@@ -24,14 +25,8 @@ std::shared_ptr<Model> golden_model(const nlohmann::json& vit) {
   c.mlp = 16;
   c.classes = 6;
   c.norm_epsilon = real(1e-5);
-  auto m = std::make_shared<Model>();
+  auto m = std::make_shared<Model>(model_of(std::make_shared<ViTNetwork>(c)));
   m->name = "golden";
-  m->input = {3, 28, 28};
-  m->classes = 6;
-  m->blocks = 3;
-  m->prefix_tokens = 1;
-  m->grid_height = m->grid_width = 14;
-  m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
   auto& w = m->weights.tensors;
   for (const auto& [name, array] : vit.at("params").items()) {
     const Tensor t = json_tensor(array);

@@ -5,7 +5,8 @@
 #include <functional>
 
 #include "io/files.h"
-#include "models/model_folder.h"
+#include "models/companions.h"
+#include "models/vit/layouts.h"
 #include "whence/error.h"
 
 namespace whence {

@@ -2,11 +2,11 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include "models/vit/vit.h"
 #include "tests/unit/random_tensors.h"
 #include "whence/error.h"
 #include "whence/ops.h"
 #include "whence/plan.h"
-#include "whence/vit.h"
 
 namespace whence {
 namespace {

@@ -6,11 +6,11 @@
 #include <cmath>
 #include <numeric>
 
+#include "models/vit/vit.h"
 #include "runtime/arena.h"
 #include "tests/unit/random_tensors.h"
 #include "whence/error.h"
 #include "whence/ops.h"
-#include "whence/vit.h"
 
 namespace whence {
 namespace {

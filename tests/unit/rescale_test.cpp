@@ -2,12 +2,12 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include "models/vit/vit.h"
 #include "tests/unit/message_of.h"
 #include "tests/unit/random_tensors.h"
 #include "whence/ops.h"
 #include "whence/plan.h"
 #include "whence/rules.h"
-#include "whence/vit.h"
 
 namespace whence {
 namespace {

@@ -4,10 +4,10 @@
 
 #include <memory>
 
-#include "weights/generate.h"
-#include "whence/cnn.h"
+#include "models/cnn/cnn.h"
+#include "models/vit/vit.h"
+#include "tests/checkpoints/checkpoints.h"
 #include "whence/explain.h"
-#include "whence/vit.h"
 
 namespace whence {
 
@@ -21,16 +21,8 @@ inline std::shared_ptr<const Model> tiny_model(int depth = 5) {
   c.heads = 3;
   c.mlp = 28;
   c.classes = 6;
-  auto m = std::make_shared<Model>();
+  auto m = std::make_shared<Model>(random_model(c, 5));
   m->name = "tiny";
-  m->input = {3, 12, 20};
-  m->classes = 6;
-  m->blocks = depth;
-  m->prefix_tokens = 1;
-  m->grid_height = 3;
-  m->grid_width = 5;
-  m->build = [c](Graph& g, int64_t batch) { return build_vit(g, c, batch); };
-  m->weights = random_vit_weights(c, 5);
   return m;
 }
 
@@ -44,15 +36,8 @@ inline std::shared_ptr<Model> tiny_cnn() {
   c.batch_norm = true;
   c.pooled = 2;
   c.hidden = {8, 8};
-  auto m = std::make_shared<Model>();
+  auto m = std::make_shared<Model>(random_model(c, 5));
   m->name = "tiny-cnn";
-  m->input = {3, 12, 20};
-  m->classes = 6;
-  m->grid_height = c.grid_height();
-  m->grid_width = c.grid_width();
-  m->token_readout = false;
-  m->build = [c](Graph& g, int64_t batch) { return build_cnn(g, c, batch); };
-  m->weights = random_cnn_weights(c, 5);
   return m;
 }
 

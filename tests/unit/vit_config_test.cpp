@@ -1,10 +1,11 @@
 // Sizes of vision transformers from configurations, names and shapes; position embeddings.
-#include "models/vit_config.h"
-
 #include <gtest/gtest.h>
 
 #include <functional>
 
+#include "models/vit/config.h"
+#include "models/vit/position_embedding.h"
+#include "tests/unit/loaded.h"
 #include "tests/unit/message_of.h"
 #include "whence/error.h"
 
@@ -138,7 +139,7 @@ TEST(ViTArchitecture, parameter_counts_of_published_models) {
     ViTConfig c;
     c.width = *f.width, c.depth = *f.depth, c.heads = *f.heads, c.mlp = *f.mlp, c.patch = *f.patch;
     c.distilled = distilled;
-    return vit_parameter_count(c);
+    return parameters_of(c);
   };
   EXPECT_EQ(count("vit_tiny_patch16_224"), 5'717'416);
   EXPECT_EQ(count("deit_tiny_distilled_patch16_224", true), 5'910'800);
@@ -188,6 +189,9 @@ TEST(PositionEmbedding, resampled_rows_have_the_known_values) {
   expect_row(PositionKernel::bicubic,
              {0.9131947, 1.3125, 2.3043979, 3.3831019, 6.1875005, 8.3472214});
   expect_row(PositionKernel::bicubic, {1.1087964, 2.7187502, 7.4606485});
+  // By hand: a = -0.75, samples at 0, 0.6, 1.2, ... and at 0, 1.5, 3.
+  expect_row(PositionKernel::bicubic_corners, {1, 1.396, 2.352, 3.288, 5.768, 8});
+  expect_row(PositionKernel::bicubic_corners, {1, 2.71875, 8});
   expect_row(PositionKernel::bicubic_antialias,
              {0.9342107, 1.3529413, 2.2523148, 3.5393522, 6.2352943, 8.2631588});
   expect_row(PositionKernel::bicubic_antialias, {1.1327230, 2.8943963, 7.1258583});

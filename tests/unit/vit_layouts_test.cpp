@@ -1,15 +1,14 @@
 // Checkpoints of vision transformers in every layout: names, shapes, loading, and what is refused.
-#include "models/vit_layouts.h"
-
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <functional>
 
 #include "io/files.h"
-#include "models/load.h"
-#include "models/vit_config.h"
-#include "weights/generate.h"
+#include "models/vit/config.h"
+#include "models/vit/layouts.h"
+#include "tests/checkpoints/checkpoints.h"
+#include "tests/unit/loaded.h"
 #include "whence/error.h"
 
 namespace whence {
@@ -125,7 +124,7 @@ TEST(ViTLayouts, one_set_of_weights_loads_equal_from_every_layout) {
       EXPECT_EQ(loaded.config, c);
       EXPECT_EQ(loaded.layout, describe(layout));
       EXPECT_TRUE(loaded.account.skipped.empty());
-      EXPECT_EQ(loaded.account.parameters, vit_parameter_count(c));
+      EXPECT_EQ(loaded.account.parameters, parameters_of(c));
       expect_same_weights(loaded.weights, w);
     }
   }

@@ -1,8 +1,9 @@
 // The names and shapes that each layout gives to the tensors of a vision transformer.
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
-#include "models/vit_layouts.h"
-#include "weights/generate.h"
+#include "models/vit/layouts.h"
+#include "tests/checkpoints/checkpoints.h"
 
 namespace whence {
 namespace {
@@ -155,7 +156,7 @@ TEST(ViTNames, fused_rows_are_query_then_key_then_value) {
       to_reals(t.dtype, t.bytes, values, lost);
       for (int row = 0; row < 30; ++row)
         for (int i = 0; i < 10; ++i) {
-          const std::string name = std::string("blocks.1.attn.") + "qkv"[row / 10] + ".weight";
+          const std::string name = fmt::format("blocks.1.attn.{}.weight", "qkv"[row / 10]);
           ASSERT_EQ(values[size_t(row * 10 + i)],
                     w.tensors.at(name).reals()[size_t(row % 10 * 10 + i)]);
         }
