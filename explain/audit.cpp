@@ -5,7 +5,7 @@
 #include <map>
 
 #include "explain/method.h"
-#include "explain/rules/file.h"
+#include "explain/rules/spread.h"
 #include "runtime/check.h"
 #include "runtime/text.h"
 #include "whence/rules.h"
@@ -29,33 +29,22 @@ struct Recorded {
 
 class Recorder {
  public:
-  Recorder(Scored& s, const Job& job) : s_(s), job_(job) {}
+  explicit Recorder(Scene& s) : s_(s) {}
 
-  Values run(Recorded& into) {
-    Values wrt{s_.image};
-    for (int64_t l = first_attention(); l < s_.model.blocks; ++l)
-      wrt.push_back(s_.attention(l).probs);
-    const RuleTable table = relevance_rules(job_);
-    const Value seed = relevance_seed(s_, job_);
+  Values run(const Relevance& of, Recorded& into) {
+    Values wrt{s_.entry};
+    wrt.insert(wrt.end(), of.probs.begin(), of.probs.end());
     into = {};
-    into.rules = table.name;
-    into.seed = total(seed);
-    const Values of = relevance(s_.logits, seed, wrt, table,
-                                [&](const RelevanceStep& step) { record(step, into); });
-    into.input = total(of[0]);
-    for (size_t i = 1; i < of.size(); ++i) set_apart(total(of[i]), into);
+    into.rules = of.rules.name;
+    into.seed = total(of.seed);
+    const Values found = relevance(s_.logits, of.seed, wrt, of.rules,
+                                   [&](const RelevanceStep& step) { record(step, into); });
+    into.input = total(found[0]);
+    for (size_t i = 1; i < found.size(); ++i) set_apart(total(found[i]), into);
     return std::move(kept_);
   }
 
  private:
-  // Methods that read the relevance of attentions do so from this block on.
-  int64_t first_attention() const {
-    if (job_.info.id == "partial-lrp") return s_.model.blocks - 1;
-    if (job_.info.id == "transformer-attribution")
-      return job_.options.integer("start_layer", 0, s_.model.blocks - 1);
-    return s_.model.blocks;
-  }
-
   // Where the sum of each sample's elements is kept.
   int total(Value v) {
     const auto [at, fresh] = places_.try_emplace(v, int(kept_.size()));
@@ -87,14 +76,13 @@ class Recorder {
       if (std::erase(row.out, probabilities)) row.probabilities = probabilities;
   }
 
-  Scored& s_;
-  const Job& job_;
+  Scene& s_;
   Values kept_;
   std::map<Value, int> places_;
 };
 
-Audit audit_of(const Recorded& recorded, const Pass& pass, int64_t row) {
-  const auto number = [&](int place) { return double(pass.wanted(size_t(place))[size_t(row)]); };
+Audit audit_of(const Recorded& recorded, const Rows& rows) {
+  const auto number = [&](int place) { return double(rows[size_t(place)][0]); };
   Audit audit;
   audit.rules = recorded.rules;
   audit.rows = recorded.rows;
@@ -111,36 +99,36 @@ Audit audit_of(const Recorded& recorded, const Pass& pass, int64_t row) {
   return audit;
 }
 
-const MethodInfo& relevance_method(const std::string& id) {
-  const std::vector<std::string> ids{"lrp", "full-lrp", "transformer-attribution", "partial-lrp"};
-  const MethodInfo& info = method(id);
-  if (std::find(ids.begin(), ids.end(), id) == ids.end())
-    fail_usage("method {} spreads no relevance; {} do", id, listing(ids));
-  return info;
+const Method& relevance_method(const std::string& id) {
+  const Method& method = find_method(id);
+  if (method.relevance) return method;
+  std::vector<std::string> ids;
+  for (const auto reach : {MethodInfo::Relevance::to_input, MethodInfo::Relevance::to_attention})
+    for (const MethodInfo& info : methods())
+      if (info.relevance == reach) ids.push_back(info.id);
+  fail_usage("method {} spreads no relevance; {} do", id, listing(ids));
 }
 
 }  // namespace
 
-std::vector<std::vector<Audit>> Explainer::audit(const Tensor& inputs, const Request& request) {
-  const MethodInfo& info = relevance_method(request.method);
-  check_applies(info, *model_, request);
+std::vector<std::vector<Audit>> Explainer::audit(const Inputs& inputs, const Request& request) {
+  const Method& method = relevance_method(request.method);
+  const Machine machine{*model_, settings_, runs_};
+  const Options options = checked_options(method, machine, request);
   check_targets(*model_, request.targets);
   check_inputs(*model_, inputs);
-  const Job job{*model_,          settings_, request, info, OptionSet(info, request.options),
-                inputs.shape()[0]};
-  if (info.id == "lrp") job.options.choice("reduce", {"sum", "none"});  // has no use here
   Recorded recorded;
-  Pass pass = chunked_pass(*model_, settings_, ScoreKind::logit, job.items,
-                           [&](Scored& s) { return Recorder(s, in_f32(job)).run(recorded); });
-  std::vector<std::vector<Audit>> audits(static_cast<size_t>(job.items));
-  const Loops loops(job, ScoreKind::logit);
-  const Clean clean =
-      loops.items(pass, inputs, request.targets, nullptr, [&](int64_t item, size_t, int64_t row) {
-        audits[size_t(item)].push_back(audit_of(recorded, pass, row));
+  Pass pass = chunked_pass(machine, {inputs.items()}, [&](Scene& s) {
+    return std::vector<Map>{{Recorder(s).run(method.relevance(s, options), recorded), nullptr}};
+  });
+  std::vector<std::vector<Audit>> audits(static_cast<size_t>(inputs.items()));
+  const Clean clean = run_pass(
+      machine, pass, inputs, request.targets, nullptr, [&](int64_t item, int64_t row, Chosen) {
+        audits[size_t(item)].push_back(audit_of(recorded, pass.rows_of(0, row)));
       });
   for (size_t i = 0; i < audits.size(); ++i)
     for (size_t t = 0; t < audits[i].size(); ++t) {
-      const Result result = loops.result(clean, int64_t(i), t);
+      const Result result = result_of(clean, ScoreKind::logit, int64_t(i), t);
       audits[i][t].target = result.target;
       audits[i][t].against = result.against;
       audits[i][t].score = result.score;

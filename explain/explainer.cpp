@@ -1,47 +1,33 @@
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <list>
 
-#include "explain/method.h"
+#include "explain/plans.h"
 #include "runtime/check.h"
 #include "whence/explain.h"
 
 namespace whence {
 namespace {
 
-std::unique_ptr<Method> make(const Job& job) {
-  const std::string& id = job.info.id;
-  if (id == "gradient" || id == "input-x-gradient") return make_gradient(job);
-  if (id == "integrated-gradients") return make_integrated_gradients(job);
-  if (id == "smoothgrad") return make_smoothgrad(job);
-  if (id == "deeplift" || id == "deeplift-shap") return make_deeplift(job);
-  if (id == "attention-last" || id == "rollout") return make_attention_map(job);
-  if (id == "attention-grad-cam") return make_attention_grad_cam(job);
-  if (id == "generic-attention") return make_generic_attention(job);
-  if (id == "tam") return make_tam(job);
-  if (id == "transformer-attribution" || id == "full-lrp" || id == "partial-lrp")
-    return make_transformer_attribution(job);
-  if (id == "grad-cam" || id == "grad-cam-pp" || id == "layer-cam") return make_cam(job);
-  if (id == "score-cam") return make_score_cam(job);
-  if (id == "layer-activation") return make_layer_activation(job);
-  if (id == "guided-backprop" || id == "deconvolution" || id == "guided-grad-cam")
-    return make_rectified_gradient(job);
-  if (id == "lrp") return make_lrp(job);
-  if (id == "consensus") return make_consensus(job);
-  if (id == "predict") return make_predict(job);
-  fail(ErrorCode::internal, "method {} is listed but not built; please report it", id);
+// "[N, 3, 224, 224]"
+std::string batch_shape(const Shape& item) {
+  std::string text = "[N";
+  for (const int64_t size : item) text += fmt::format(", {}", size);
+  return text + "]";
 }
 
-}  // namespace
-
-void check_inputs(const Model& model, const Tensor& inputs) {
-  const Shape& s = inputs.shape();
-  if (s.rank() != model.input.rank() + 1 || s.count(1, s.rank()) != model.input.count() ||
-      !std::equal(model.input.begin(), model.input.end(), s.begin() + 1))
-    fail_shape("inputs have shape {}, the model takes [N, {}, {}, {}]", to_string(s),
-               model.input[0], model.input[1], model.input[2]);
-  const auto values = inputs.reals();
-  const int64_t n = model.input.count();
+void check_input(const Model& model, const Port& port, const Tensor& input) {
+  const Shape &s = input.shape(), &item = port.item.shape;
+  if (s.rank() != item.rank() + 1 || !std::equal(item.begin(), item.end(), s.begin() + 1))
+    fail_shape("inputs have shape {}, the model takes {}{}", to_string(s), batch_shape(item),
+               model.ports.size() > 1 ? fmt::format(" at '{}'", port.name) : "");
+  if (port.item.dtype == Dtype::i32) {
+    input.ints();  // throws dtype
+    return;
+  }
+  const auto values = input.reals();
+  const int64_t n = item.count();
   for (size_t i = 0; i < values.size(); ++i)
     if (!std::isfinite(values[i])) {
       ErrorFields fields;
@@ -53,6 +39,20 @@ void check_inputs(const Model& model, const Tensor& inputs) {
     }
 }
 
+}  // namespace
+
+void check_inputs(const Model& model, const Inputs& inputs) {
+  if (inputs.ports() != model.ports.size())
+    fail_shape("{} tensors are given, '{}' has {} inputs", inputs.ports(), model.name,
+               model.ports.size());
+  for (size_t p = 0; p < model.ports.size(); ++p) {
+    check_input(model, model.ports[p], inputs.port(p));
+    if (inputs.port(p).shape()[0] != inputs.items())
+      fail_shape("'{}' has {} inputs at '{}', {} at '{}'", model.name, inputs.items(),
+                 model.ports[0].name, inputs.port(p).shape()[0], model.ports[p].name);
+  }
+}
+
 void check_targets(const Model& model, const std::vector<Target>& targets) {
   if (targets.empty()) fail_usage("at least one target is needed");
   for (const Target& t : targets)
@@ -62,32 +62,41 @@ void check_targets(const Model& model, const std::vector<Target>& targets) {
                    model.classes - 1);
 }
 
-void check_applies(const MethodInfo& info, const Model& model, const Request& request) {
-  if (!applies(info, model))
+Options checked_options(const Method& method, const Machine& machine, const Request& request) {
+  const MethodInfo& info = method.info;
+  if (!applies(info, machine.model))
     fail(ErrorCode::unsupported, "method {} needs a {}, '{}' is not one", info.id,
-         info.models == "transformers" ? "transformer" : "convolutional network", model.name);
+         info.models == "transformers" ? "transformer" : "convolutional network",
+         machine.model.name);
   if (!request.layer.empty() && !info.takes_layer)
     fail_usage("method {} takes no layer, '{}' was given", info.id, printable(request.layer));
+  Options options(info, machine.model, request, method.score);
+  // Relevance is divided by sums that cancel: factors of 8 or 11 bits would decide what is left.
+  if (method.relevance && machine.settings.precision != Precision::f32)
+    fail_usage("{}: relevance is computed in f32, not {}", info.id,
+               to_string(machine.settings.precision));
+  return options;
 }
 
-std::unique_ptr<Method> make_method(const Model& model, const Explainer::Settings& settings,
-                                    const Request& request, int64_t items) {
-  static const MethodInfo predict{"predict", "class scores", "", "any", {}};
-  const MethodInfo& info = request.method == predict.id ? predict : whence::method(request.method);
-  check_applies(info, model, request);
-  return make({model, settings, request, info, OptionSet(info, request.options), items});
+Inputs Inputs::slice(int64_t begin, int64_t end) const {
+  std::vector<Tensor> parts;
+  for (const Tensor& port : of_ports_) parts.push_back(port.slice(begin, end));
+  return parts;
 }
 
 struct Explainer::State {
   struct Entry {
     std::string key;
-    std::unique_ptr<Method> method;
+    std::unique_ptr<Plans> plans;
   };
-  std::list<Entry> recent;  // plans are kept for the next batch of the same request
+  std::list<Entry> recent;  // plans are kept for the next batch of the same requests
 };
 
 Explainer::Explainer(std::shared_ptr<const Model> model, Settings settings)
-    : model_(std::move(model)), settings_(std::move(settings)), state_(std::make_unique<State>()) {}
+    : model_(std::move(model)),
+      settings_(std::move(settings)),
+      runs_(std::make_shared<Runs>()),
+      state_(std::make_unique<State>()) {}
 Explainer::~Explainer() = default;
 
 // Size and time of the file that an option's value names: it may be another one the next time.
@@ -100,9 +109,9 @@ static std::string state_of_file(const std::string& value) {
                             : fmt::format(" {} {}", bytes, time.time_since_epoch().count());
 }
 
-// The plans of a request for so many items; the most recent few are kept.
-static std::string key_of(const Request& request, int64_t items) {
-  std::string key = fmt::format("{} {} {} {} {}", request.method, items, request.targets.size(),
+// What the plans of a request depend on.
+static std::string key_of(const Request& request) {
+  std::string key = fmt::format("{} {} {} {}", request.method, request.targets.size(),
                                 request.draws ? "draws" : "", request.layer);
   for (const auto& model : request.models)
     key += fmt::format(" {}", static_cast<const void*>(model.get()));
@@ -111,67 +120,98 @@ static std::string key_of(const Request& request, int64_t items) {
   return key;
 }
 
-Method& Explainer::method_for(const Request& request, int64_t items) {
-  const std::string key = key_of(request, items);
-  for (auto it = state_->recent.begin(); it != state_->recent.end(); ++it)
+// Of requests that are answered together: also which of them have the same targets.
+static std::string key_of(std::span<const Request> requests, int64_t items) {
+  std::string key = fmt::format("{}", items);
+  for (const Request& request : requests) {
+    const auto first = std::find_if(requests.begin(), requests.end(), [&](const Request& other) {
+      return other.targets == request.targets;
+    });
+    key += fmt::format("\n{} {}", first - requests.begin(), key_of(request));
+  }
+  return key;
+}
+
+// The plans of requests for so many items; the most recent few are kept.
+Plans& Explainer::plans_for(std::span<const Request> requests, int64_t items) {
+  auto& recent = state_->recent;
+  const std::string key = key_of(requests, items);
+  for (auto it = recent.begin(); it != recent.end(); ++it)
     if (it->key == key) {
-      state_->recent.splice(state_->recent.begin(), state_->recent, it);
-      return *it->method;
+      recent.splice(recent.begin(), recent, it);
+      return *it->plans;
     }
   // Plans of other requests stay while all of them together fit the budget of one.
   const size_t budget = activation_budget(settings_);
   const auto held = [&] {
     size_t sum = 0;
-    for (const auto& entry : state_->recent)
-      for (const Pass* pass : entry.method->passes()) sum += pass->plan().bytes();
+    for (const auto& entry : recent)
+      for (const Pass* pass : entry.plans->passes()) sum += pass->plan().bytes();
     return sum;
   };
-  while (!state_->recent.empty() && held() > budget / 2) state_->recent.pop_back();
-  state_->recent.push_front({key, make_method(*model_, settings_, request, items)});
-  return *state_->recent.front().method;
+  while (!recent.empty() && held() > budget / 2) recent.pop_back();
+  recent.push_front(
+      {key, std::make_unique<Plans>(Machine{*model_, settings_, runs_}, requests, items)});
+  return *recent.front().plans;
 }
 
-Tensor Explainer::logits(const Tensor& inputs) {
-  Request request;
-  request.method = "predict";
-  const auto results = explain(inputs, request);
-  Tensor out(Type{{inputs.shape()[0], model_->classes}});
-  for (size_t i = 0; i < results.size(); ++i) {
-    const auto row = results[i][0].attribution.reals();
-    std::copy(row.begin(), row.end(), out.reals().begin() + int64_t(i) * model_->classes);
-  }
+static Tensor logits_of(const Results& predicted, int64_t classes) {
+  Tensor out(Type{{int64_t(predicted.size()), classes}});
+  for (size_t i = 0; i < predicted.size(); ++i)
+    std::ranges::copy(predicted[i][0].attribution.reals(),
+                      out.reals().begin() + int64_t(i) * classes);
   return out;
 }
 
-std::vector<std::vector<Result>> Explainer::explain(const Tensor& inputs, const Request& request) {
+Tensor Explainer::logits(const Inputs& inputs) {
+  Request request;
+  request.method = "predict";
+  return logits_of(explain(inputs, request), model_->classes);
+}
+
+Results Explainer::explain(const Inputs& inputs, const Request& request) {
   check_targets(*model_, request.targets);
   check_inputs(*model_, inputs);
-  return method_for(request, inputs.shape()[0]).run(inputs, request);
+  const std::span<const Request> one(&request, 1);
+  return std::move(plans_for(one, inputs.items()).run(inputs, one)[0]);
+}
+
+Answers Explainer::explain(const Inputs& inputs, std::span<const Request> requests) {
+  for (const Request& request : requests) check_targets(*model_, request.targets);
+  check_inputs(*model_, inputs);
+  std::vector<Request> all(requests.begin(), requests.end());
+  all.emplace_back().method = "predict";
+  if (!requests.empty()) all.back().targets = requests[0].targets;
+  Answers answers;
+  answers.results = plans_for(all, inputs.items()).run(inputs, all);
+  answers.logits = logits_of(answers.results.back(), model_->classes);
+  answers.results.pop_back();
+  return answers;
 }
 
 std::string Explainer::describe(const Request& request, int64_t items) {
   std::string text;
-  for (const Pass* pass : method_for(request, items).passes())
+  for (const Pass* pass : plans_for({&request, 1}, items).passes())
     text += fmt::format("pass of {} rows\n{}", pass->rows(), pass->plan().describe());
   return text;
 }
 
 size_t Explainer::bytes(const Request& request, int64_t items) {
   size_t sum = 0;
-  for (const Pass* pass : method_for(request, items).passes()) sum += pass->plan().bytes();
+  for (const Pass* pass : plans_for({&request, 1}, items).passes()) sum += pass->plan().bytes();
   return sum;
 }
 
 size_t Explainer::derived_bytes(const Request& request, int64_t items) {
   size_t most = 0;  // the passes share what they derive; the one with a backward pass has it all
-  for (const Pass* pass : method_for(request, items).passes())
+  for (const Pass* pass : plans_for({&request, 1}, items).passes())
     most = std::max(most, pass->plan().derived_bytes());
   return most;
 }
 
 std::vector<Explainer::Work> Explainer::work(const Request& request, int64_t items) {
   std::vector<Work> all;
-  for (const Pass* pass : method_for(request, items).passes())
+  for (const Pass* pass : plans_for({&request, 1}, items).passes())
     all.push_back(
         {pass->rows(), (pass->plan().flops(Stage::data) + pass->plan().flops(Stage::seed)) /
                            double(pass->rows())});

@@ -1,5 +1,6 @@
 #include "explain/options.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "runtime/check.h"
@@ -14,69 +15,148 @@ bool parse(const std::string& text, T& value) {
   return e == std::errc() && p == text.data() + text.size() && !text.empty();
 }
 
-}  // namespace
+// A value of one option, as text, and what it is refused with.
+class Reader {
+ public:
+  Reader(const std::string& method, const OptionInfo& option, const std::string& text)
+      : method_(method), option_(option), text_(text) {}
 
-OptionSet::OptionSet(const MethodInfo& method, const std::map<std::string, std::string>& given)
-    : method_(method), given_(given) {
-  std::vector<std::string> names;
-  for (const OptionInfo& option : method.options) {
-    values_[option.name] = option.fallback;
-    names.push_back(option.name);
+  int64_t whole(int64_t least, int64_t most) const {
+    int64_t value = 0;
+    if (!parse(text_, value) || value < least || value > most)
+      reject(fmt::format("a whole number from {} to {}", least, most));
+    return value;
   }
+
+  double number() const {
+    double value = 0;
+    if (!parse(text_, value) || !(value >= option_.least && value <= option_.most))
+      reject(fmt::format("a number from {} to {}", option_.least, option_.most));
+    return value;
+  }
+
+  const std::string& word(const std::vector<std::string>& words) const {
+    for (const std::string& word : words)
+      if (text_ == word) return text_;
+    reject(fmt::format("one of {}", listing(words, 20)));
+  }
+
+ private:
+  [[noreturn]] void reject(std::string_view needed) const {
+    fail_usage("option {} of method {} is '{}', {} is needed", option_.name, method_,
+               printable(text_), needed);
+  }
+
+  const std::string& method_;
+  const OptionInfo& option_;
+  const std::string& text_;
+};
+
+ScoreKind score_of(const std::string& word) {
+  return word == "probability" ? ScoreKind::probability
+         : word == "logit"     ? ScoreKind::logit
+                               : ScoreKind::loss;
+}
+
+void check_names(const MethodInfo& method, const std::map<std::string, std::string>& given) {
+  std::vector<std::string> names;
+  for (const OptionInfo& option : method.options) names.push_back(option.name);
   for (const auto& [name, value] : given) {
-    if (!values_.contains(name)) {
-      if (names.empty())
-        fail_usage("method {} has no options, '{}' was given", method.id, printable(name));
-      fail_usage("method {} has no option '{}'; its options are {}", method.id, printable(name),
-                 listing(names, 20));
-    }
-    values_[name] = value;
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    if (names.empty())
+      fail_usage("method {} has no options, '{}' was given", method.id, printable(name));
+    fail_usage("method {} has no option '{}'; its options are {}", method.id, printable(name),
+               listing(names, 20));
   }
 }
 
-bool OptionSet::given(std::string_view name) const { return given_.contains(std::string(name)); }
+}  // namespace
 
-const std::string& OptionSet::text(std::string_view name) const {
-  auto it = values_.find(name);
+OptionInfo flag(std::string name, bool fallback, std::string meaning) {
+  return {std::move(name), fallback ? "true" : "false", std::move(meaning), OptionInfo::Kind::flag};
+}
+OptionInfo whole(std::string name, int64_t fallback, int64_t least, int64_t most,
+                 std::string meaning) {
+  return {std::move(name),    std::to_string(fallback),
+          std::move(meaning), OptionInfo::Kind::whole,
+          double(least),      double(most)};
+}
+OptionInfo number(std::string name, std::string fallback, double least, double most,
+                  std::string meaning) {
+  return {std::move(name),
+          std::move(fallback),
+          std::move(meaning),
+          OptionInfo::Kind::number,
+          least,
+          most};
+}
+OptionInfo one_of(std::string name, std::string fallback, std::vector<std::string> words,
+                  std::string meaning) {
+  return {std::move(name), std::move(fallback), std::move(meaning), OptionInfo::Kind::word, 0, 0,
+          std::move(words)};
+}
+OptionInfo text(std::string name, std::string fallback, std::string meaning) {
+  return {std::move(name), std::move(fallback), std::move(meaning)};
+}
+OptionInfo start_layer(std::string fallback, std::string meaning) {
+  OptionInfo option{"start_layer", std::move(fallback), std::move(meaning),
+                    OptionInfo::Kind::block};
+  if (option.fallback == "auto") option.words = {"auto"};
+  return option;
+}
+OptionInfo gradient_of(std::string fallback) {
+  return gradient_of(std::move(fallback), {"probability", "logit", "loss"},
+                     "what is differentiated: probability, logit or loss of the target");
+}
+OptionInfo gradient_of(std::string fallback, std::vector<std::string> words, std::string meaning) {
+  return one_of("gradient_of", std::move(fallback), std::move(words), std::move(meaning));
+}
+
+Options::Options(const MethodInfo& method, const Model& model, const Request& request,
+                 ScoreKind score)
+    : method_(method.id), layer_(request.layer), score_(score) {
+  check_names(method, request.options);
+  for (const OptionInfo& option : method.options) {
+    const auto it = request.options.find(option.name);
+    const std::string& given = it == request.options.end() ? option.fallback : it->second;
+    const Reader reader(method_, option, given);
+    Value& value = values_[option.name];
+    switch (option.kind) {
+      case OptionInfo::Kind::flag:
+        value = reader.word({"true", "false"}) == "true";
+        break;
+      case OptionInfo::Kind::whole:
+        value = reader.whole(int64_t(option.least), int64_t(option.most));
+        break;
+      case OptionInfo::Kind::number:
+        value = reader.number();
+        break;
+      case OptionInfo::Kind::block:
+        if (std::find(option.words.begin(), option.words.end(), given) != option.words.end())
+          value = given;
+        else
+          value = reader.whole(0, model.places.towers.back().blocks - 1);
+        break;
+      case OptionInfo::Kind::word:
+        value = reader.word(option.words);
+        break;
+      case OptionInfo::Kind::text:
+        value = given;
+        break;
+    }
+    if (option.name == "gradient_of") score_ = score_of(given);
+  }
+}
+
+const Options::Value& Options::at(std::string_view name) const {
+  const auto it = values_.find(name);
   WHENCE_ASSERT(it != values_.end());
   return it->second;
 }
 
-void OptionSet::reject(std::string_view name, std::string_view expected) const {
-  fail_usage("option {} of method {} is '{}', {} is needed", name, method_.id,
-             printable(text(name)), expected);
-}
-
-int64_t OptionSet::integer(std::string_view name, int64_t least, int64_t most) const {
-  int64_t value = 0;
-  if (!parse(text(name), value) || value < least || value > most)
-    reject(name, fmt::format("a whole number from {} to {}", least, most));
-  return value;
-}
-
-double OptionSet::number(std::string_view name, double least, double most) const {
-  double value = 0;
-  if (!parse(text(name), value) || !(value >= least && value <= most))
-    reject(name, fmt::format("a number from {} to {}", least, most));
-  return value;
-}
-
-bool OptionSet::flag(std::string_view name) const {
-  return choice(name, {"true", "false"}) == "true";
-}
-
-std::string OptionSet::choice(std::string_view name,
-                              const std::vector<std::string>& choices) const {
-  for (const std::string& c : choices)
-    if (text(name) == c) return c;
-  reject(name, fmt::format("one of {}", listing(choices, 20)));
-}
-
-ScoreKind score_kind(const OptionSet& options) {
-  const std::string c = options.choice("gradient_of", {"probability", "logit", "loss"});
-  return c == "probability" ? ScoreKind::probability
-         : c == "logit"     ? ScoreKind::logit
-                            : ScoreKind::loss;
+int64_t Options::block(std::string_view name, int64_t usual) const {
+  const Value& value = at(name);
+  return std::holds_alternative<int64_t>(value) ? std::get<int64_t>(value) : usual;
 }
 
 }  // namespace whence

@@ -66,10 +66,7 @@ nlohmann::ordered_json MethodChoice::options() const {
   return all;
 }
 
-bool MethodChoice::is_random() const {
-  const auto all = options();
-  return info->id == "smoothgrad" || (all.contains("baselines") && all["baselines"] == "random");
-}
+bool MethodChoice::is_random() const { return draws(*info, given); }
 
 std::vector<MethodChoice> choose_methods(const std::vector<std::string>& ids,
                                          const std::vector<std::string>& parameters,

@@ -256,11 +256,12 @@ const Json& rows_of(const JsonObject& table) {
 
 RuleTable box_of_pixels(const Model& model) {
   const Preprocess& p = model.preprocess;
-  if (model.input.rank() != 3 || size_t(model.input[0]) != p.mean.size())
+  const Shape& input = model.ports[0].item.shape;
+  if (input.rank() != 3 || size_t(input[0]) != p.mean.size())
     fail(ErrorCode::unsupported,
          "rules epsilon-gamma-box: '{}' has inputs of {}, bounds are known for images of {} "
          "channels",
-         model.name, to_string(model.input), p.mean.size());
+         model.name, to_string(input), p.mean.size());
   std::vector<double> low, high;
   for (size_t c = 0; c < p.mean.size(); ++c) {
     low.push_back((0 - p.mean[c]) / p.std[c]);

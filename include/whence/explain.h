@@ -1,10 +1,12 @@
-// Explaining: methods by id, over batches, for several targets from one forward pass.
+// Explaining: methods by id, over batches, for several targets from one forward pass. Methods that
+// are asked for together share it.
 #pragma once
 
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +17,19 @@
 namespace whence {
 
 struct OptionInfo {
+  enum class Kind : uint8_t {
+    flag,    // true or false
+    whole,   // a whole number from `least` to `most`
+    number,  // a number from `least` to `most`
+    block,   // a block of the model's tower, from 0 on, or one of `words`
+    word,    // one of `words`
+    text,    // anything; the method says what it makes of it
+  };
   std::string name, fallback, meaning;  // `fallback`: the default value, as text
+  Kind kind = Kind::text;
+  double least = 0, most = 0;
+  std::vector<std::string> words = {};
+  std::string draws = {};  // with this value the method draws random numbers
 };
 struct MethodInfo {
   // `models`: what it applies to, "any", "transformers" or "convolutional"
@@ -23,21 +37,43 @@ struct MethodInfo {
   std::vector<OptionInfo> options;
   bool takes_layer = false;   // it explains by a layer's values: Request::layer
   bool takes_models = false;  // it explains several models: Request::models
+  bool draws = false;         // it draws random numbers, whatever its options are
+  // How far the relevance goes that it spreads from the logits: Explainer::audit
+  enum class Relevance : uint8_t { none, to_input, to_attention } relevance = Relevance::none;
 };
 // Every method that exists, in the order of the command line's contract.
 const std::vector<MethodInfo>& methods();
 const MethodInfo& method(std::string_view id);               // throws usage, with the nearest ids
 bool applies(const MethodInfo& method, const Model& model);  // to models of this kind
+// Does it draw random numbers with these options, by name as in Request::options?
+bool draws(const MethodInfo& method, const std::map<std::string, std::string>& options);
+
+// What a model is given: a tensor [N, ...] for each of its ports, in their order. Of a model with
+// one port, the tensor itself.
+class Inputs {
+ public:
+  Inputs(Tensor of_the_only_port) : of_ports_{std::move(of_the_only_port)} {}
+  Inputs(std::vector<Tensor> of_ports) : of_ports_(std::move(of_ports)) {}
+  size_t ports() const { return of_ports_.size(); }
+  const Tensor& port(size_t i) const { return of_ports_[i]; }
+  int64_t items() const { return of_ports_.empty() ? 0 : of_ports_[0].shape()[0]; }
+  Inputs slice(int64_t begin, int64_t end) const;  // items [begin, end); shares the memory
+
+ private:
+  std::vector<Tensor> of_ports_;
+};
 
 // What is explained: the predicted class, a class, or the contrast of two (the score of one minus
 // the other's).
 struct Target {
   int64_t of = -1;       // -1: the predicted class
   int64_t against = -1;  // -1: no contrast
+  bool operator==(const Target&) const = default;
 };
 
 struct Result {
-  // [C,H,W] for input gradients, [gh,gw] for patch maps, [h,w] for maps of a layer
+  // Of the values at Places::entry in their shape, such as [C, H, W]; [rows, columns] for maps of a
+  // tower's tokens, [h, w] for maps of a layer
   Tensor attribution;
   int64_t target = 0, against = -1;
   real score = 0;        // the explained scalar (`gradient_of`) of the clean input
@@ -66,8 +102,8 @@ struct Request {
   Tensor draws;             // standard variates instead of the generator's, in the method's order
   uint32_t first_item = 0;  // index of inputs[0] among all inputs of a job: keys the random numbers
   // A place of the model's graph (Graph::names), for methods that take a layer. Empty: the last
-  // feature map of a convolutional network ("features.last"), what the last attention of a
-  // transformer reads ("blocks.N.norm1").
+  // feature map of a convolutional network (Places::features), what the last attention of a
+  // transformer reads (Tower::place, "attn.in").
   std::string layer = {};
   // Of a consensus: the models beside the explainer's own, which have the same classes, and for
   // each the inputs as it takes them, [N, C, h, w] of the same pictures. Without those the
@@ -97,7 +133,13 @@ struct Audit {
   std::vector<AuditRow> rows;  // from the logits on
 };
 
-class Method;
+class Plans;
+
+// What several requests for the same inputs are answered with.
+struct Answers {
+  Tensor logits;                                          // [N, K]
+  std::vector<std::vector<std::vector<Result>>> results;  // [request][item][target]
+};
 
 // One thread at a time. Results do not depend on the chunk, the number of threads, or an item's
 // neighbours.
@@ -117,14 +159,19 @@ class Explainer {
   Explainer(std::shared_ptr<const Model> model, Settings settings);
   ~Explainer();
 
-  // inputs [N, C, H, W]. Throws item errors (non-finite input or logits, with the item's index).
-  Tensor logits(const Tensor& inputs);  // [N, K]
+  // Throws shape or dtype for inputs that do not fit the model's ports, and item errors (non-finite
+  // input or logits, with the item's index).
+  Tensor logits(const Inputs& inputs);  // [N, K]
   // results[item][target]; every option is checked before anything runs.
-  std::vector<std::vector<Result>> explain(const Tensor& inputs, const Request& request);
+  std::vector<std::vector<Result>> explain(const Inputs& inputs, const Request& request);
+  // All of them, with the bits that each has alone. Those that want the same targets share one
+  // pass over the inputs, and one backward pass a target, unless its plan would not fit the memory
+  // or would change a bit. An item that one request cannot be answered for fails the call.
+  Answers explain(const Inputs& inputs, std::span<const Request> requests);
   // The balance of a relevance pass from the logits to the input, with the rules and the seed of
   // `request`: of lrp, full-lrp, transformer-attribution or partial-lrp. audits[item][target].
   // Nothing is refused because it is not finite: where that begins is what an audit shows.
-  std::vector<std::vector<Audit>> audit(const Tensor& inputs, const Request& request);
+  std::vector<std::vector<Audit>> audit(const Inputs& inputs, const Request& request);
   // Every step of the plans that `request` runs, with their memory (what `inspect` and reports
   // print).
   std::string describe(const Request& request, int64_t items);
@@ -139,14 +186,20 @@ class Explainer {
     double flops_per_row;
   };
   std::vector<Work> work(const Request& request, int64_t items);
+  // How often plans have run since this explainer was made.
+  struct Runs {
+    int64_t forward = 0, backward = 0;
+  };
+  Runs runs() const { return *runs_; }
 
   const Model& model() const { return *model_; }
 
  private:
   struct State;
-  Method& method_for(const Request& request, int64_t items);
+  Plans& plans_for(std::span<const Request> requests, int64_t items);
   std::shared_ptr<const Model> model_;
   Settings settings_;
+  std::shared_ptr<Runs> runs_;
   std::unique_ptr<State> state_;
 };
 

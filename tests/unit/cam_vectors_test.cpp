@@ -1,6 +1,6 @@
 // Numbers that Captum's own tests assert for class activation maps and changed rectifiers, on
 // networks small enough to check by hand.
-#include "explain/cam.h"
+#include "explain/methods/cam.h"
 #include "tests/unit/golden_file.h"
 #include "whence/explain.h"
 #include "whence/plan.h"

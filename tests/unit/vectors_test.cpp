@@ -3,7 +3,7 @@
 // and Yan 2017).
 #include <gtest/gtest.h>
 
-#include "explain/quadrature.h"
+#include "explain/methods/quadrature.h"
 #include "tests/unit/random_tensors.h"
 #include "whence/ops.h"
 #include "whence/plan.h"

@@ -18,7 +18,8 @@ class Points {
   enum class Other : uint8_t { none, given, normal };
 
   // `wanted` names the values that are summed; `steps` points for every item.
-  Points(const Job& job, ScoreKind kind, Other other, int64_t steps, const Pass::Wanted& wanted);
+  using Wanted = std::function<Values(Scene&)>;
+  Points(const Setup& setup, Other other, int64_t steps, const Wanted& wanted);
   const Pass& pass() const { return pass_; }
 
   // For each wanted value its sum over the steps, [items, targets, ...], in ascending order of the
@@ -29,8 +30,7 @@ class Points {
     std::span<const real> values;
     int64_t id = -1;
   };
-  std::vector<Tensor> run(const Tensor& inputs, const Request& request, const Clean& clean,
-                          const Loops& loops, const At& at,
+  std::vector<Tensor> run(const Batch& batch, const At& at,
                           const std::function<Given(int64_t item, int64_t step)>& given = nullptr);
 
  private:
@@ -38,10 +38,11 @@ class Points {
   int64_t group() const { return std::max<int64_t>(1, slots_ / targets_); }
   struct Work;
   void run_chunk(Work& work, int64_t begin, int64_t end);
+  std::span<real> sum(size_t i);
 
+  Machine machine_;
   Other other_;
   int64_t steps_, targets_, slots_;
-  size_t sums_ = 0;
   Pass pass_;
 };
 

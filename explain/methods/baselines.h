@@ -1,4 +1,4 @@
-// What inputs are compared with.
+// What inputs are compared with, and draws that a request brings along.
 #pragma once
 
 #include "explain/method.h"
@@ -9,10 +9,11 @@ namespace whence {
 // item's own, from the generator or the request's draws [trials, items, C, H, W].
 class Baselines {
  public:
-  // `source`: zero, random (then `trials` of them), or a .npy file: of one input, or where
+  // Option baselines: zero, random (then `trials` of them), or a .npy file: of one input, or where
   // `several` of two or more.
-  Baselines(const Model& model, std::string source, int64_t trials, bool several);
+  Baselines(const Setup& setup, int64_t trials, bool several);
   int64_t count() const { return count_; }
+  bool same_for_all_items() const { return source_ != "random"; }
   // Baseline `trial` of an item; valid until the next call.
   std::span<const real> at(const Request& request, int64_t item, int64_t trial);
   // Throws shape where the draws of the request do not suffice for its items.
@@ -25,5 +26,10 @@ class Baselines {
   int64_t count_ = 1;
   Tensor values_;
 };
+
+// Of a request with draws [draws, items, ...]: throws shape where they do not suffice for `count`
+// draws of every item; draw `draw` of an item.
+void check_draws(const Request& request, int64_t items, int64_t count, const Shape& item);
+std::span<const real> draw_of(const Request& request, int64_t item, int64_t draw);
 
 }  // namespace whence

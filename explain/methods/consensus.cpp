@@ -9,15 +9,19 @@
 #include <cmath>
 #include <map>
 
-#include "explain/method.h"
+#include "explain/plans.h"
 #include "runtime/check.h"
 #include "runtime/text.h"
 #include "whence/picture.h"
 
-namespace whence {
+namespace whence::catalogue {
 namespace {
 
 enum class Mode : uint8_t { mean_abs, minmax, l1, mean_square, stack };
+const std::vector<std::string>& modes() {  // in that order
+  static const std::vector<std::string> names{"mean-abs", "minmax", "l1", "mean-square", "stack"};
+  return names;
+}
 enum class Labels : uint8_t { own, first, majority };
 
 // "name=value,name=value"
@@ -84,57 +88,54 @@ double cosine(const Tensor& a, const Tensor& b) {
   return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
 }
 
-class Consensus final : public Method {
+class Consensus final : public Worker {
  public:
-  explicit Consensus(const Job& job)
-      : mode_(mode_of(job.options)), labels_(labels_of(job.options)), input_(job.model.input) {
-    inner_.method = job.options.text("method");
+  explicit Consensus(const Setup& setup)
+      : setup_(setup), mode_(mode_of(setup.options)), labels_(labels_of(setup.options)) {
+    inner_.method = setup.options.text("method");
     if (inner_.method == "consensus")
       fail_usage("consensus: of consensus; option method names another one");
-    inner_.options = parse_options(job.options.text("options"));
-    inner_.layer = job.request.layer;
-    inner_.targets = job.request.targets;
+    inner_.options = parse_options(setup.options.text("options"));
+    inner_.layer = setup.request.layer;
+    inner_.targets = setup.request.targets;
     predict_.method = "predict";
-    add(job.model, job);
-    for (const auto& model : job.request.models) {
-      shared_.push_back(model);
-      add(*model, job);
-    }
+    add(setup.model());
+    for (const auto& model : setup.request.models) add(*model);
     if (members_.size() < 2)
-      fail_usage("consensus: of one model, '{}'; name others in option models", job.model.name);
+      fail_usage("consensus: of one model, '{}'; name others in option models", setup.model().name);
   }
 
   std::vector<const Pass*> passes() const override {
     std::vector<const Pass*> all;
     for (const Member& m : members_)
-      for (const Method* one : {m.method.get(), m.predict.get()})
+      for (const Plans* one : {m.method.get(), m.predict.get()})
         if (one)
           for (const Pass* pass : one->passes()) all.push_back(pass);
     return all;
   }
 
-  std::vector<std::vector<Result>> run(const Tensor& inputs, const Request& request) override {
-    const int64_t items = inputs.shape()[0];
+  Results run(Batch batch) override {
+    const Request& request = batch.request;
+    const int64_t items = batch.inputs.items();
     std::vector<Tensor> own;
-    for (size_t m = 0; m < members_.size(); ++m) own.push_back(input_of(m, inputs, request));
+    for (size_t m = 0; m < members_.size(); ++m) own.push_back(input_of(m, batch));
     const auto targets = chosen(own, request.targets);
-    // [member][item][target]
-    std::vector<std::vector<std::vector<Result>>> of(members_.size());
+    std::vector<Results> of(members_.size());
     for (size_t m = 0; m < members_.size(); ++m) {
       inner_.seed = request.seed + m;  // members draw numbers of their own
       if (labels_ == Labels::own) {
         inner_.targets = request.targets;
         inner_.first_item = request.first_item;
-        of[m] = members_[m].method->run(own[m], inner_);
+        of[m] = answer(*members_[m].method, own[m], inner_);
         continue;
       }
       for (int64_t i = 0; i < items; ++i) {  // every item has targets of its own
         inner_.targets = targets[size_t(i)];
         inner_.first_item = request.first_item + uint32_t(i);
-        of[m].push_back(members_[m].method->run(own[m].slice(i, i + 1).clone(), inner_)[0]);
+        of[m].push_back(answer(*members_[m].method, own[m].slice(i, i + 1), inner_)[0]);
       }
     }
-    std::vector<std::vector<Result>> results(static_cast<size_t>(items));
+    Results results(static_cast<size_t>(items));
     for (size_t i = 0; i < results.size(); ++i)
       for (size_t t = 0; t < request.targets.size(); ++t) {
         std::vector<Result> votes;
@@ -147,41 +148,54 @@ class Consensus final : public Method {
  private:
   struct Member {
     const Model* model;
-    std::unique_ptr<Method> method, predict;
+    std::unique_ptr<Plans> method, predict;
   };
 
-  static Mode mode_of(const OptionSet& options) {
-    const std::vector<std::string> names{"mean-abs", "minmax", "l1", "mean-square", "stack"};
-    const std::string c = options.choice("mode", names);
-    return Mode(std::find(names.begin(), names.end(), c) - names.begin());
-  }
-  static Labels labels_of(const OptionSet& options) {
-    const std::string c = options.choice("labels", {"own", "first", "majority"});
-    return c == "own" ? Labels::own : c == "first" ? Labels::first : Labels::majority;
+  static Results answer(Plans& plans, const Inputs& inputs, const Request& request) {
+    return std::move(plans.run(inputs, {&request, 1})[0]);
   }
 
-  void add(const Model& model, const Job& job) {
-    if (model.classes != job.model.classes)
-      fail_usage("consensus: '{}' has {} classes, '{}' has {}", job.model.name, job.model.classes,
+  static Mode mode_of(const Options& options) {
+    const auto at = std::find(modes().begin(), modes().end(), options.text("mode"));
+    return Mode(at - modes().begin());
+  }
+  static Labels labels_of(const Options& options) {
+    return options.is("labels", "own")     ? Labels::own
+           : options.is("labels", "first") ? Labels::first
+                                           : Labels::majority;
+  }
+
+  void add(const Model& model) {
+    const Model& first = setup_.model();
+    if (model.classes != first.classes)
+      fail_usage("consensus: '{}' has {} classes, '{}' has {}", first.name, first.classes,
                  model.name, model.classes);
+    only_port(model, "consensus");
     const bool own = labels_ == Labels::own;
-    members_.push_back({&model, make_method(model, job.settings, inner_, own ? job.items : 1),
-                        own ? nullptr : make_method(model, job.settings, predict_, job.items)});
+    const Machine machine{model, setup_.machine.settings, setup_.machine.runs};
+    const auto plans = [&](const Request& request, int64_t items) {
+      return std::make_unique<Plans>(machine, std::span(&request, 1), items);
+    };
+    members_.push_back({&model, plans(inner_, own ? setup_.items : 1),
+                        own ? nullptr : plans(predict_, setup_.items)});
   }
 
-  Tensor input_of(size_t member, const Tensor& inputs, const Request& request) const {
+  static const Shape& shape_of(const Model& model) { return model.ports[0].item.shape; }
+
+  Tensor input_of(size_t member, const Batch& batch) const {
     const Model &first = *members_[0].model, &model = *members_[member].model;
+    const Tensor& inputs = batch.inputs.port(0);
+    const auto& given = batch.request.model_inputs;
     if (member == 0) return inputs;
-    if (request.model_inputs.empty()) {
-      if (model.input != first.input)
+    if (given.empty()) {
+      if (shape_of(model) != shape_of(first))
         fail_usage("consensus: '{}' takes inputs of {}, '{}' of {}: each needs its own", first.name,
-                   to_string(first.input), model.name, to_string(model.input));
+                   to_string(shape_of(first)), model.name, to_string(shape_of(model)));
       return renormalised(inputs, first.preprocess, model.preprocess);
     }
-    if (request.model_inputs.size() + 1 != members_.size())
-      fail_usage("consensus: inputs for {} of {} models", request.model_inputs.size(),
-                 members_.size() - 1);
-    const Tensor& own = request.model_inputs[member - 1];
+    if (given.size() + 1 != members_.size())
+      fail_usage("consensus: inputs for {} of {} models", given.size(), members_.size() - 1);
+    const Tensor& own = given[member - 1];
     check_inputs(model, own);
     if (own.shape()[0] != inputs.shape()[0])
       fail_shape("consensus: {} inputs for '{}', {} for '{}'", inputs.shape()[0], first.name,
@@ -198,7 +212,7 @@ class Consensus final : public Method {
     std::vector<std::vector<int64_t>> classes(all.size());
     const size_t voters = labels_ == Labels::first ? 1 : members_.size();
     for (size_t m = 0; m < voters; ++m) {
-      const auto answers = members_[m].predict->run(inputs[m], predict_);
+      const auto answers = answer(*members_[m].predict, inputs[m], predict_);
       for (size_t i = 0; i < all.size(); ++i) classes[i].push_back(answers[i][0].target);
     }
     for (size_t i = 0; i < all.size(); ++i) {
@@ -233,7 +247,8 @@ class Consensus final : public Method {
       }
     } else {
       std::vector<Tensor> maps;
-      for (const Result& vote_of : votes) maps.push_back(vote(vote_of.attribution, mode_, input_));
+      for (const Result& vote_of : votes)
+        maps.push_back(vote(vote_of.attribution, mode_, shape_of(setup_.model())));
       map = Tensor(maps[0].type());
       for (const Tensor& one : maps)
         for (size_t p = 0; p < map.reals().size(); ++p)
@@ -248,16 +263,38 @@ class Consensus final : public Method {
     return r;
   }
 
+  Setup setup_;  // holds the other models
   Mode mode_;
   Labels labels_;
-  Shape input_;
   Request inner_, predict_;
-  std::vector<std::shared_ptr<const Model>> shared_;
   std::vector<Member> members_;
 };
 
 }  // namespace
 
-std::unique_ptr<Method> make_consensus(const Job& job) { return std::make_unique<Consensus>(job); }
+Method consensus() {
+  return {
+      .info = {.id = "consensus",
+               .summary = "one method on several models, whose maps vote",
+               .paper = "Li et al. 2021, arXiv 2109.00707",
+               .models = "any",
+               .options = {text("models", "", "the models beside --model, separated by commas"),
+                           text("method", "integrated-gradients",
+                                "the method that every model is explained with"),
+                           text("options", "", "its options: NAME=VALUE, separated by commas"),
+                           one_of(
+                               "mode", "mean-abs", modes(),
+                               "of the models' maps: mean-abs (InterpretDL's advice), minmax (the "
+                               "paper's), l1, mean-square, or stack: all of them"),
+                           one_of("labels", "own", {"own", "first", "majority"},
+                                  "what is explained where the target is the predicted class: own "
+                                  "(each model's), first or majority")},
+               .takes_layer = true,
+               .takes_models = true},
+      .prepare = [](const Setup& setup) -> std::unique_ptr<Worker> {
+        return std::make_unique<Consensus>(setup);
+      },
+      .clean_pass = false};
+}
 
-}  // namespace whence
+}  // namespace whence::catalogue

@@ -1,4 +1,4 @@
-#include "explain/quadrature.h"
+#include "explain/methods/quadrature.h"
 
 #include <cmath>
 #include <numbers>

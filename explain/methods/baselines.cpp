@@ -1,4 +1,4 @@
-#include "explain/baselines.h"
+#include "explain/methods/baselines.h"
 
 #include "io/npy.h"
 #include "kernels/random.h"
@@ -6,8 +6,9 @@
 
 namespace whence {
 
-Baselines::Baselines(const Model& model, std::string source, int64_t trials, bool several)
-    : shape_(model.input), source_(std::move(source)) {
+Baselines::Baselines(const Setup& setup, int64_t trials, bool several)
+    : shape_(only_port(setup.model(), setup.options.method()).item.shape),
+      source_(setup.options.text("baselines")) {
   if (source_ != "random" && (several || source_ != "zero")) {
     read(several);
   } else {
@@ -36,10 +37,7 @@ std::span<const real> Baselines::at(const Request& request, int64_t item, int64_
   const size_t n = size_t(shape_.count());
   if (source_ == "zero") return values_.reals();
   if (source_ != "random") return values_.reals().subspan(size_t(trial) * n, n);
-  if (request.draws) {
-    const int64_t row = trial * request.draws.shape()[1] + request.first_item + item;
-    return request.draws.reals().subspan(size_t(row) * n, n);
-  }
+  if (request.draws) return draw_of(request, item, trial);
   cpu::Stream one_thread;
   k::random_normal(one_thread, {request.seed, request.first_item + uint32_t(item), uint32_t(trial)},
                    int64_t(n), values_.reals().data());
@@ -47,12 +45,24 @@ std::span<const real> Baselines::at(const Request& request, int64_t item, int64_
 }
 
 void Baselines::check_draws(const Request& request, int64_t items) const {
-  if (source_ != "random" || !request.draws) return;
+  if (source_ == "random") whence::check_draws(request, items, count_, shape_);
+}
+
+void check_draws(const Request& request, int64_t items, int64_t count, const Shape& item) {
+  if (!request.draws) return;
   const Shape& d = request.draws.shape();
-  if (d.rank() != 5 || d[0] < count_ || d[1] < int64_t(request.first_item) + items ||
-      d.count(2, 5) != shape_.count())
-    fail_shape("the draws have shape {}, [{}, items, {}, {}, {}] is needed", to_string(d), count_,
-               shape_[0], shape_[1], shape_[2]);
+  if (d.rank() == item.rank() + 2 && d[0] >= count && d[1] >= int64_t(request.first_item) + items &&
+      d.count(2, d.rank()) == item.count())
+    return;
+  std::string needed = fmt::format("[{}, items", count);
+  for (const int64_t size : item) needed += fmt::format(", {}", size);
+  fail_shape("the draws have shape {}, {}] is needed", to_string(d), needed);
+}
+
+std::span<const real> draw_of(const Request& request, int64_t item, int64_t draw) {
+  const Shape& d = request.draws.shape();
+  const size_t n = size_t(d.count(2, d.rank()));
+  return request.draws.reals().subspan(size_t(draw * d[1] + request.first_item + item) * n, n);
 }
 
 }  // namespace whence
