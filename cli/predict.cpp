@@ -69,7 +69,7 @@ void PredictJob::run_group(const jobs::Group& group) {
   const std::vector<size_t> places = jobs::readable(group);
   const auto outcomes = jobs::compute_each<Tensor>(
       group, places, items_,
-      [&](const Tensor& batch, size_t) { return jobs::logits_of(*explainer_, batch); });
+      [&](const Tensor& batch, size_t) { return jobs::rows_of(explainer_->logits(batch)); });
   if (options_.job.save.logits) {
     AtomicWriter files;
     for (size_t k = 0; k < outcomes.size(); ++k)

@@ -56,8 +56,7 @@ std::string item_message(const Item& item, const Error& error) {
 
 bool is_about_item(const Error& error) { return error.kind() == ErrorKind::item; }
 
-std::vector<Tensor> logits_of(Explainer& explainer, const Tensor& batch) {
-  const Tensor logits = explainer.logits(batch);
+std::vector<Tensor> rows_of(const Tensor& logits) {
   std::vector<Tensor> rows;
   for (int64_t r = 0; r < logits.shape()[0]; ++r)
     rows.push_back(logits.slice(r, r + 1).reshaped({logits.shape()[1]}));

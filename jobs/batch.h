@@ -85,8 +85,8 @@ std::vector<Outcome<T>> compute_each(const Group& group, const std::vector<size_
   return outcomes;
 }
 
-// The [K] logits of each item of a batch.
-std::vector<Tensor> logits_of(Explainer& explainer, const Tensor& batch);
+// [K] of each item, of [N, K]; they share the memory.
+std::vector<Tensor> rows_of(const Tensor& logits);
 
 // show(item, value) or fail(item, message) for every entry of the group in turn; `outcomes` are of
 // the readable ones.

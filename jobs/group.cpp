@@ -33,8 +33,18 @@ void GroupRun::run(GroupOutput& out) {
   states_.resize(group_.entries.size());
   for (size_t i = 0; i < states_.size(); ++i)
     if (entry(i).row < 0) add_error(i, -1, entry(i).error, out);
-  predict(out);
-  for (size_t m = 0; m < job_.methods.size(); ++m) explain(m, out);
+  std::vector<size_t> methods, places;
+  for (size_t m = 0; m < job_.methods.size(); ++m) {
+    const std::vector<size_t> own = pending(m);
+    if (own.empty()) continue;
+    if (own != places) {
+      explain(methods, places, out);
+      methods.clear();
+      places = pending(m);
+    }
+    methods.push_back(m);
+  }
+  explain(methods, places, out);
   GroupReport& report = out.report;
   for (State& state : states_) {
     report.failed += state.failed;
@@ -43,41 +53,87 @@ void GroupRun::run(GroupOutput& out) {
   }
 }
 
-void GroupRun::predict(GroupOutput& out) {
-  const std::vector<size_t> places = readable(group_);
-  const auto outcomes = compute_each<Tensor>(
-      group_, places, items_,
-      [&](const Tensor& batch, size_t) { return logits_of(explainer_, batch); });
-  for (size_t k = 0; k < outcomes.size(); ++k) {
-    State& state = states_[places[k]];
-    if (!outcomes[k].value) {
-      add_error(places[k], -1, outcomes[k].error, out);
-      continue;
-    }
-    state.top = top_classes(outcomes[k].value->reals(), 5);
-    if (job_.save.logits)
-      state.files.push_back(add_file(out.files, job_.folder, item(places[k]).id + ".logits.npy",
-                                     encode_npy(*outcomes[k].value)));
-  }
-}
-
-void GroupRun::explain(size_t method, GroupOutput& out) {
+std::vector<size_t> GroupRun::pending(size_t method) const {
   std::vector<size_t> places;
   for (size_t i = 0; i < states_.size(); ++i)
     if (!states_[i].failed && work_.pending[method][entry(i).item]) places.push_back(i);
+  return places;
+}
+
+void GroupRun::explain(const std::vector<size_t>& methods, const std::vector<size_t>& places,
+                       GroupOutput& out) {
+  std::vector<Request> requests;
+  for (const size_t m : methods) requests.push_back(make_request(job_, m, draws_));
+  auto outcomes = compute_each<Answer>(
+      group_, places, items_,
+      [&](const Tensor& batch, size_t first) { return answers(batch, first, requests); });
+  // Where one method fails the others may not, and the message is about that method.
+  std::vector<size_t> apart;
+  for (size_t k = 0; k < outcomes.size(); ++k)
+    if (outcomes[k].value)
+      predicted(places[k], outcomes[k].value->logits, out);
+    else
+      apart.push_back(places[k]);
+  predict(apart, out);
+  for (size_t r = 0; r < methods.size(); ++r) {
+    for (size_t k = 0; k < outcomes.size(); ++k)
+      if (outcomes[k].value && !states_[places[k]].failed)
+        keep(places[k], methods[r], std::move(outcomes[k].value->results[r]),
+             outcomes[k].milliseconds / double(methods.size()), out);
+    explain_apart(methods[r], apart, out);
+  }
+}
+
+std::vector<GroupRun::Answer> GroupRun::answers(const Tensor& batch, size_t first,
+                                                std::vector<Request>& requests) {
+  for (Request& request : requests) {
+    request.first_item = uint32_t(first);
+    request.model_inputs = member_inputs(request, first, batch.shape()[0]);
+  }
+  Answers all = explainer_.explain(batch, requests);
+  std::vector<Answer> of_items;
+  for (Tensor& logits : rows_of(all.logits)) {
+    Answer one{std::move(logits), {}};
+    for (auto& results : all.results) one.results.push_back(std::move(results[of_items.size()]));
+    of_items.push_back(std::move(one));
+  }
+  return of_items;
+}
+
+void GroupRun::predict(const std::vector<size_t>& places, GroupOutput& out) {
+  const auto outcomes = compute_each<Tensor>(
+      group_, places, items_,
+      [&](const Tensor& batch, size_t) { return rows_of(explainer_.logits(batch)); });
+  for (size_t k = 0; k < outcomes.size(); ++k)
+    if (outcomes[k].value)
+      predicted(places[k], *outcomes[k].value, out);
+    else
+      add_error(places[k], -1, outcomes[k].error, out);
+}
+
+void GroupRun::predicted(size_t place, const Tensor& logits, GroupOutput& out) {
+  State& state = states_[place];
+  if (!state.top.empty()) return;  // by methods before these
+  state.top = top_classes(logits.reals(), 5);
+  if (job_.save.logits)
+    state.files.push_back(
+        add_file(out.files, job_.folder, item(place).id + ".logits.npy", encode_npy(logits)));
+}
+
+void GroupRun::explain_apart(size_t method, std::vector<size_t> places, GroupOutput& out) {
+  std::erase_if(places, [&](size_t place) { return states_[place].failed; });
   Request request = make_request(job_, method, draws_);
-  const auto outcomes =
+  auto outcomes =
       compute_each<ByTarget>(group_, places, items_, [&](const Tensor& batch, size_t first) {
         request.first_item = uint32_t(first);
         request.model_inputs = member_inputs(request, first, batch.shape()[0]);
         return explainer_.explain(batch, request);
       });
-  for (size_t k = 0; k < outcomes.size(); ++k) {
-    std::string error = outcomes[k].error;
+  for (size_t k = 0; k < outcomes.size(); ++k)
     if (outcomes[k].value)
-      error = keep(places[k], method, *outcomes[k].value, outcomes[k].milliseconds, out);
-    if (!error.empty()) add_error(places[k], int64_t(method), error, out);
-  }
+      keep(places[k], method, std::move(*outcomes[k].value), outcomes[k].milliseconds, out);
+    else
+      add_error(places[k], int64_t(method), outcomes[k].error, out);
 }
 
 // The pictures as each further model takes them; nothing where an input came as an array, which is
@@ -105,8 +161,8 @@ std::vector<Image> GroupRun::pictures(size_t place, const ByTarget& results) {
   return painter_.overlay(drawings);
 }
 
-std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,
-                           double milliseconds, GroupOutput& out) {
+void GroupRun::keep(size_t place, size_t method, ByTarget results, double milliseconds,
+                    GroupOutput& out) {
   std::vector<Image> drawn;
   if (job_.save.png) try {
       drawn = pictures(place, results);
@@ -114,8 +170,10 @@ std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,
       if (error.kind() == ErrorKind::memory || error.kind() == ErrorKind::device ||
           error.kind() == ErrorKind::internal)
         throw;
-      return fmt::format("{}: cannot be drawn over: {}", printable(item(place).input),
-                         error.what());
+      return add_error(
+          place, int64_t(method),
+          fmt::format("{}: cannot be drawn over: {}", printable(item(place).input), error.what()),
+          out);
     }
   State& state = states_[place];
   const MethodChoice& choice = job_.methods[method];
@@ -137,7 +195,6 @@ std::string GroupRun::keep(size_t place, size_t method, const ByTarget& results,
                              target_name(result.target, result.against, job_.labels),
                              result.probability, result.score, result.gap, stem});
   }
-  return {};
 }
 
 void GroupRun::add_error(size_t place, int64_t method, const std::string& message,

@@ -55,14 +55,24 @@ class GroupRun {
     std::vector<Finished> results;
   };
   using ByTarget = std::vector<Result>;
+  struct Answer {  // of one entry
+    Tensor logits;
+    std::vector<ByTarget> results;  // of each request
+  };
 
-  void predict(GroupOutput& out);
-  void explain(size_t method, GroupOutput& out);
+  // Entries that the method has not been computed for.
+  std::vector<size_t> pending(size_t method) const;
+  // All of these methods of all of these entries at once; what fails, by each method apart.
+  void explain(const std::vector<size_t>& methods, const std::vector<size_t>& places,
+               GroupOutput& out);
+  std::vector<Answer> answers(const Tensor& batch, size_t first, std::vector<Request>& requests);
+  void predict(const std::vector<size_t>& places, GroupOutput& out);
+  void predicted(size_t place, const Tensor& logits, GroupOutput& out);
+  void explain_apart(size_t method, std::vector<size_t> places, GroupOutput& out);
   std::vector<Tensor> member_inputs(const Request& request, size_t first, int64_t count) const;
   std::vector<Image> pictures(size_t place, const ByTarget& results);
-  // Draws and writes; the reason why it cannot be drawn, or nothing.
-  std::string keep(size_t place, size_t method, const ByTarget& results, double milliseconds,
-                   GroupOutput& out);
+  // Draws and writes, or adds the reason why it cannot be drawn.
+  void keep(size_t place, size_t method, ByTarget results, double milliseconds, GroupOutput& out);
   // `method` -1: whichever method.
   void add_error(size_t place, int64_t method, const std::string& message, GroupOutput& out);
   const Entry& entry(size_t place) const { return group_.entries[place]; }

@@ -132,6 +132,32 @@ TEST_F(JobTest, what_fails_is_a_line_and_stops_nothing) {
   }
 }
 
+// Of three methods the second cannot be computed for one of three inputs: the draws hold a NaN.
+TEST_F(JobTest, a_method_that_fails_leaves_those_before_it_and_its_neighbours) {
+  Settings s = settings("out");
+  const Tensor x = read_npy(place_ / "x.npy").slice(0, 3);
+  write_file_atomically(place_ / "three.npy", encode_npy(x));
+  Tensor draws(Type{{2, 3, 3, 12, 12}});  // of each copy and input
+  draws.reals()[3 * 432 + 432 + 100] = std::numeric_limits<real>::quiet_NaN();
+  write_file_atomically(place_ / "draws.npy", encode_npy(draws));
+  s.inputs = {place_ / "three.npy"};
+  s.draws = place_ / "draws.npy";
+  s.methods = choose_methods({"rollout", "smoothgrad", "gradient"}, {"n_samples=2"});
+  s.targets = {};
+  const Summary done = run(s);
+  EXPECT_EQ(done.failed, 1u);
+  EXPECT_EQ(done.written, 7u);
+  Names found;
+  for (const json& line : lines("out"))
+    found.push_back(line["id"].get<std::string>() + " " + line["method"].get<std::string>() +
+                    (line.contains("error") ? ": " + line["error"].get<std::string>() : ""));
+  EXPECT_EQ(found, (Names{"three-0000 rollout", "three-0000 smoothgrad", "three-0000 gradient",
+                          "three-0001 rollout",
+                          "three-0001 smoothgrad: " + s.inputs[0] +
+                              ": 432 of 432 values of its smoothgrad attribution are not finite",
+                          "three-0002 rollout", "three-0002 smoothgrad", "three-0002 gradient"}));
+}
+
 TEST_F(JobTest, an_interrupted_job_resumes_to_the_same_bytes) {
   run(settings("whole"));
   Settings s = settings("cut");
