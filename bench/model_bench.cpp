@@ -148,7 +148,8 @@ class Task {
  public:
   Task(const std::shared_ptr<const Model>& model, const Options& o, const Work& work)
       : work_(work),
-        images_(Type{{o.batch, model->input[0], model->input[1], model->input[2]}}),
+        images_(Type{
+            {o.batch, model->image_shape()[0], model->image_shape()[1], model->image_shape()[2]}}),
         explainer_(model, settings(o)) {
     cpu::Stream stream{o.threads};
     k::random_normal(stream, {7, 0, 0}, images_.shape().count(), images_.reals().data());

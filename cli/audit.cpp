@@ -126,7 +126,7 @@ AuditJob::AuditJob(const Options& options)
   Explainer::Settings settings = options.settings;
   settings.progress = [](double) { return signal_caught() == 0; };
   explainer_.emplace(model_, std::move(settings));
-  jobs::InputList inputs = jobs::list_inputs(options.job.inputs, model_->input);
+  jobs::InputList inputs = jobs::list_inputs(options.job.inputs, model_->image_shape());
   items_ = std::move(inputs.items);
   for (const std::string& note : inputs.notes) complain(note);
 }

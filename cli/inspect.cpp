@@ -59,7 +59,7 @@ void print_json(const Model& model) {
   record["layout"] = model.layout;
   record["digest"] = model.weights.digest;
   record["parameters"] = parameters(model);
-  record["input"] = std::vector<int64_t>(model.input.begin(), model.input.end());
+  record["input"] = std::vector<int64_t>(model.image_shape().begin(), model.image_shape().end());
   record["classes"] = model.labels;
   record["preprocessing"] = preprocess_text(model.preprocess);
   record["bound"] = model.account.bound;
@@ -102,8 +102,8 @@ void print_text(const Model& model) {
                   "weights        {} parameters, digest {}\ninput          {}\n"
                   "preprocessing  {}\nclasses        {}: {}{}\n",
                   to_utf8(model.name), model.architecture, model.layout, parameters(model),
-                  model.weights.digest, to_string(model.input), preprocess_text(model.preprocess),
-                  count, first, count > 3 ? ", ..." : ""));
+                  model.weights.digest, to_string(model.image_shape()),
+                  preprocess_text(model.preprocess), count, first, count > 3 ? ", ..." : ""));
   print_account(model);
   const std::vector<Place> all = places(model);
   print("\nnames that can be read, differentiated and written, for a batch of 1\n\n");

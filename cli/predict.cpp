@@ -42,7 +42,7 @@ PredictJob::PredictJob(const Options& options) : options_(options), model_(open_
   Explainer::Settings settings = options.settings;
   settings.progress = [](double) { return signal_caught() == 0; };
   explainer_.emplace(model_, std::move(settings));
-  jobs::InputList inputs = jobs::list_inputs(options.job.inputs, model_->input);
+  jobs::InputList inputs = jobs::list_inputs(options.job.inputs, model_->image_shape());
   items_ = std::move(inputs.items);
   for (const std::string& note : inputs.notes) complain(note);
   size_t width = 0;

@@ -100,7 +100,7 @@ void train(const Bundled& model, const demo::TrainOptions& options, const std::s
 std::vector<const char*> tables_beside(const std::string& usual, const Model& model) {
   if (usual == "chefer-stable") return {"chefer-classic"};
   if (usual == "chefer-classic") return {"chefer-stable"};
-  if (model.blocks) return {"cp-lrp"};
+  if (!model.places.towers.empty()) return {"cp-lrp"};
   return {"captum", "epsilon-plus", "epsilon-plus-flat", "epsilon-alpha2-beta1",
           "epsilon-gamma-box"};
 }

@@ -48,8 +48,8 @@ double share_hit(Explainer& explainer, Request request, uint64_t seed, int thing
     request.model_inputs.clear();
     for (const auto& other : request.models) {
       const Tensor own = other->preprocess(scene.image);
-      request.model_inputs.push_back(
-          own.reshaped({1, other->input[0], other->input[1], other->input[2]}));
+      request.model_inputs.push_back(own.reshaped(
+          {1, other->image_shape()[0], other->image_shape()[1], other->image_shape()[2]}));
     }
     const auto results = explainer.explain(input.reshaped({1, s[0], s[1], s[2]}), request);
     for (size_t k = 0; k < scene.objects.size(); ++k) {

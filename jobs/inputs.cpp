@@ -156,7 +156,7 @@ void InputReader::open_array(const fs::path& path) {
     array_error_.reset();
     try {
       const Tensor array = read_npy(path);
-      array_ = array.reshaped(batch_of(array.type(), path, model_.input));
+      array_ = array.reshaped(batch_of(array.type(), path, model_.image_shape()));
     } catch (const Error& error) {
       array_error_ = error;
     }
@@ -169,11 +169,11 @@ Picture InputReader::from_array(const Item& item, std::span<real> values) {
   if (array_.shape()[0] != item.samples)
     fail(ErrorCode::io, "{}: changed from {} to {} samples during the job", path_text(item.path),
          item.samples, array_.shape()[0]);
-  const Tensor one = array_.slice(item.sample, item.sample + 1).reshaped(model_.input);
+  const Tensor one = array_.slice(item.sample, item.sample + 1).reshaped(model_.image_shape());
   check_finite(one, fmt::format("{} [{}]", path_text(item.path), item.sample));
   std::ranges::copy(one.reals(), values.begin());
   Picture picture;
-  picture.image = denormalised(values, model_.input, model_.preprocess);
+  picture.image = denormalised(values, model_.image_shape(), model_.preprocess);
   picture.region = {0, 0, double(picture.image.width), double(picture.image.height)};
   return picture;
 }
@@ -184,9 +184,9 @@ Picture InputReader::read(const Item& item, std::span<real> values) {
   Picture picture;
   picture.image = read_image(item.path);
   const Tensor made = model_.preprocess(picture.image);
-  if (made.shape() != model_.input)
+  if (made.shape() != model_.image_shape())
     fail(ErrorCode::item, "{}: becomes {}, the model takes {}", path_text(item.path),
-         to_string(made.shape()), to_string(model_.input));
+         to_string(made.shape()), to_string(model_.image_shape()));
   std::ranges::copy(made.reals(), values.begin());
   picture.region = model_.preprocess.region(picture.image);
   return picture;

@@ -43,7 +43,7 @@ struct Picture {
 class InputReader {
  public:
   explicit InputReader(const Model& model) : model_(model) {}
-  const Shape& shape() const { return model_.input; }  // of one item
+  const Shape& shape() const { return model_.image_shape(); }  // of one item
   // Fills `values`, as many as the shape has, with finite numbers. Throws errors that name the
   // file.
   Picture read(const Item& item, std::span<real> values);

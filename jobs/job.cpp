@@ -34,7 +34,7 @@ Job::Job(std::shared_ptr<const Model> model, const Settings& settings,
   };
   explainer_.emplace(model_, std::move(watched));
 
-  InputList inputs = list_inputs(settings.inputs, model_->input);
+  InputList inputs = list_inputs(settings.inputs, model_->image_shape());
   items_ = std::move(inputs.items);
   for (size_t i = size_t(settings.shard.first); i < items_.size();
        i += size_t(settings.shard.count))

@@ -35,25 +35,6 @@ void tell(const Account& account, Model& model) {
   model.notes = account.notes;
 }
 
-// What is said twice until all readers ask ports and places.
-void set_sizes(Model& m) {
-  m.input = m.ports[0].item.shape;
-  m.token_readout = false;
-  if (!m.places.towers.empty()) {
-    const Tower& tower = m.places.towers[0];
-    m.blocks = tower.blocks;
-    m.prefix_tokens = tower.prefix_tokens;
-    m.grid_height = tower.rows;
-    m.grid_width = tower.columns;
-    m.token_readout = !tower.readout.empty();
-  } else if (!m.places.features.empty()) {
-    Graph graph;
-    m.build(graph, 1);
-    m.grid_height = graph.at(m.places.features).shape()[1];
-    m.grid_width = graph.at(m.places.features).shape()[2];
-  }
-}
-
 }  // namespace
 
 std::map<std::string, Shape> Network::weights() const {
@@ -66,7 +47,6 @@ Model model_of(std::shared_ptr<const Network> network) {
   Model model;
   network->describe(model);
   model.build = [network](Graph& graph, int64_t batch) { return network->build(graph, batch); };
-  set_sizes(model);
   return model;
 }
 

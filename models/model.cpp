@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "models/load.h"
+#include "runtime/check.h"
 
 namespace whence {
 namespace {
@@ -18,6 +19,12 @@ std::string stem(const std::filesystem::path& path) {
 
 std::string Tower::place(int64_t block, std::string_view part) const {
   return fmt::format("{}blocks.{}.{}", prefix, block, part);
+}
+
+const Shape& Model::image_shape() const {
+  for (const Port& port : ports)
+    if (port.role == Port::Role::picture) return port.item.shape;
+  fail(ErrorCode::unsupported, "'{}' takes no image", name);
 }
 
 Model load_model(const std::filesystem::path& path, const LoadOptions& options) {

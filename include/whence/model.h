@@ -1,5 +1,5 @@
 // Model: what a checkpoint on disk becomes. Methods know nothing about its family: they meet it
-// through the names of its graph and the layout given here.
+// through the ports and places given here.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,12 @@
 
 namespace whence {
 
-// A named input of the graph: one tensor for each batch.
+// A named input of the graph: one tensor for each batch. Its role says what makes its values.
 struct Port {
   enum class Role : uint8_t {
-    picture,    // [C, H, W], made from an image by Model::preprocess
-    token_ids,  // [S], integers
-    values,     // anything else, made by the caller
+    picture,    // [C, H, W]: an image, by Model::preprocess
+    token_ids,  // [S], integers: the caller, who has the tokenizer
+    values,     // anything else: the caller
   };
   std::string name;  // of the graph's input
   Type item;         // of one item, without the axis of the batch
@@ -67,22 +67,18 @@ struct Model {
   std::string name;          // the folder's or file's stem, or the bundled name
   std::string architecture;  // in words: family, sizes, classes
   std::string layout;        // of the checkpoint: "timm", "hub", "torchvision"
-  Shape input;               // of one item: [C, H, W]
   int64_t classes = 0;
-  int64_t blocks = 0;         // attention blocks, "blocks.0" to "blocks.N-1"; 0: no transformer
-  int64_t prefix_tokens = 0;  // tokens before the patches
-  int64_t grid_height = 0, grid_width = 0;  // of the patches, or of "features.last"
-  bool token_readout =
-      true;  // the head reads row 0 (and 1 where distilled); false: the mean of the patches
   std::function<Value(Graph&, int64_t batch)> build;  // returns the logits [batch, classes]
   Weights weights;
-  Preprocess preprocess;
+  Preprocess preprocess;            // of the port that is a picture
   std::vector<std::string> labels;  // one for each class
   struct Account {
     std::vector<std::string> bound;                            // checkpoint names
     std::vector<std::pair<std::string, std::string>> skipped;  // checkpoint name, reason
   } account;
   std::vector<std::string> notes;  // decisions worth showing, such as a resized position embedding
+
+  const Shape& image_shape() const;  // [C, H, W]; throws unsupported where no port is a picture
 };
 
 struct ImageSize {

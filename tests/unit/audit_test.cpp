@@ -18,7 +18,8 @@ namespace whence {
 namespace {
 
 Tensor images(const Model& model, int64_t count, uint64_t seed = 3) {
-  return random_tensor({count, model.input[0], model.input[1], model.input[2]}, seed);
+  return random_tensor(
+      {count, model.image_shape()[0], model.image_shape()[1], model.image_shape()[2]}, seed);
 }
 
 Request request(const std::string& method, const std::string& rules, std::vector<Target> targets) {

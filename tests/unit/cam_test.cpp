@@ -44,9 +44,11 @@ std::vector<Cells> cells(const Model& model, const std::string& layer, const Ten
   const Shape& s = f.shape();
   std::vector<Cells> all;
   for (int64_t b = 0; b < batch; ++b) {
-    Cells c = prefix == -1   ? Cells{s[1], s[2], s[3], {}, {}}
-              : prefix == -2 ? Cells{s[2], s[3], s[1], {}, {}}
-                             : Cells{model.grid_height, model.grid_width, s[2], {}, {}};
+    Cells c =
+        prefix == -1 ? Cells{s[1], s[2], s[3], {}, {}}
+        : prefix == -2
+            ? Cells{s[2], s[3], s[1], {}, {}}
+            : Cells{model.places.towers[0].rows, model.places.towers[0].columns, s[2], {}, {}};
     for (int64_t p = 0; p < c.count(); ++p)
       for (int64_t k = 0; k < c.channels; ++k) {
         const int64_t n = s.count(1, s.rank());
@@ -125,7 +127,8 @@ std::vector<std::vector<Result>> explain(const std::shared_ptr<const Model>& mod
 void expect_formulas(const std::shared_ptr<const Model>& model, const std::string& layer,
                      int64_t prefix) {
   SCOPED_TRACE(model->name + " " + layer);
-  const Tensor x = random_tensor({2, model->input[0], model->input[1], model->input[2]}, 17);
+  const Tensor x = random_tensor(
+      {2, model->image_shape()[0], model->image_shape()[1], model->image_shape()[2]}, 17);
   const auto want = cells(*model, layer, x, prefix);
   for (const char* method : {"grad-cam", "grad-cam-pp", "layer-cam"})
     for (const bool positive : {false, true}) {
@@ -195,7 +198,7 @@ TEST(Cam, maps_of_transformers_are_their_formulas_on_the_patches) {
   };
   for (const auto& model : models) {
     for (const char* layer : {"blocks.1.norm1", "blocks.0.out", "blocks.1.attn.v", "embed.out"})
-      expect_formulas(model, layer, model->prefix_tokens);
+      expect_formulas(model, layer, model->places.towers[0].prefix_tokens);
     expect_formulas(model, "embed.patches", 0);
   }
   expect_formulas(models[0], "blocks.0.mlp.hidden", 1);

@@ -13,7 +13,6 @@ namespace {
 std::shared_ptr<const Model> conv_model() {
   auto m = std::make_shared<Model>();
   m->name = "conv";
-  m->input = {1, 4, 4};
   m->ports = {{"image", Type{{1, 4, 4}}, Port::Role::picture}};
   m->classes = 4;
   m->build = [](Graph& g, int64_t batch) {

@@ -194,7 +194,6 @@ TEST(Consensus, of_one_model_or_of_models_that_do_not_fit_is_refused) {
   EXPECT_EQ(refusal(committee("l1", "gradient", small)),
             "consensus: 'tiny' has 6 classes, 'tiny-cnn' has 5");
   auto wide = std::make_shared<Model>(*tiny_cnn());
-  wide->input = {3, 12, 24};
   wide->ports[0].item.shape = {3, 12, 24};
   EXPECT_EQ(refusal(committee("l1", "gradient", wide)),
             "consensus: 'tiny' takes inputs of [3, 12, 20], 'tiny-cnn' of [3, 12, 24]: each needs "

@@ -163,7 +163,7 @@ TEST(DeepLift, shap_is_the_mean_over_the_baselines) {
   const auto mean = explain(model, x, "deeplift-shap", {{"baselines", file.path()}}, targets);
   std::vector<std::vector<Tensor>> sums(3);
   for (auto& of_item : sums)
-    for (int t = 0; t < 2; ++t) of_item.emplace_back(Type{model->input});
+    for (int t = 0; t < 2; ++t) of_item.emplace_back(Type{model->image_shape()});
   for (int64_t m = 0; m < 3; ++m) {
     const NpyFile one(all.slice(m, m + 1), "one");
     const auto part = explain(model, x, "deeplift", {{"baselines", one.path()}}, targets);

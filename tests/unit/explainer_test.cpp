@@ -68,8 +68,8 @@ TEST(Explainer, every_method_applies_to_a_kind_of_model) {
         EXPECT_EQ(error.kind(), ErrorKind::unsupported);
         EXPECT_EQ(std::string(error.what()),
                   "method " + info.id + " needs a " +
-                      (model->blocks ? "convolutional network, 'tiny' is not one"
-                                     : "transformer, 'tiny-cnn' is not one"));
+                      (!model->places.towers.empty() ? "convolutional network, 'tiny' is not one"
+                                                     : "transformer, 'tiny-cnn' is not one"));
       }
     }
   }

@@ -102,6 +102,11 @@ TEST(Families, convolutional_networks_say_their_ports_and_places) {
   EXPECT_EQ(m.ports[0].item.shape, (Shape{3, 8, 12}));
   EXPECT_TRUE(m.places.towers.empty());
   EXPECT_EQ(m.places.features, "features.last");
+  EXPECT_EQ(m.image_shape(), (Shape{3, 8, 12}));
+  Model blind = m;
+  blind.name = "blind";
+  blind.ports[0].role = Port::Role::values;
+  EXPECT_EQ(message([&] { blind.image_shape(); }), "'blind' takes no image");
 }
 
 TEST(Families, outputs_mean_what_the_configuration_says) {

@@ -12,11 +12,9 @@ constexpr double bound = 1e-5;
 std::shared_ptr<Model> golden_model(const nlohmann::json& params) {
   auto m = std::make_shared<Model>();
   m->name = "golden";
-  m->input = {3, 12, 12};
   m->ports = {{"image", Type{{3, 12, 12}}, Port::Role::picture}};
   m->places.features = "features.last";
   m->classes = 5;
-  m->grid_height = m->grid_width = 6;
   m->build = [](Graph& g, int64_t batch) {
     const Value image = g.has("image") ? g.at("image") : g.input("image", Type{{batch, 3, 12, 12}});
     const auto weight = [&](const char* name, Shape shape) { return g.weight(name, shape); };

@@ -240,7 +240,6 @@ TEST(RuleFile, the_box_is_the_range_of_normalised_pixels) {
   EXPECT_EQ(table.rows[0].kinds, "first");
   EXPECT_EQ(box.low, (std::vector<double>{-1, -1, 0}));
   EXPECT_EQ(box.high, (std::vector<double>{1, 3, 0.5}));
-  model->input = {1, 12, 20};
   model->ports[0].item.shape = {1, 12, 20};
   EXPECT_EQ(message([&] { rule_table("epsilon-gamma-box", *model); }),
             "rules epsilon-gamma-box: 'tiny-cnn' has inputs of [1, 12, 20], bounds are known for "

@@ -50,7 +50,7 @@ std::vector<real> expected(Explainer& explainer, const Tensor& x, const std::str
   activation.method = "layer-activation";
   activation.layer = layer;
   const Tensor f = explainer.explain(x, activation)[0][0].attribution;  // [C, h, w]
-  const int64_t height = model.input[1], width = model.input[2], n = height * width;
+  const int64_t height = model.image_shape()[1], width = model.image_shape()[2], n = height * width;
   std::vector<double> weights;
   std::vector<Tensor> maps;
   for (int64_t c = 0; c < f.shape()[0]; ++c) {
