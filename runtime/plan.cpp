@@ -40,8 +40,7 @@ class Running {
 
 Plan::Impl::Impl(const Values& keep, const Options& options) : asked(keep) {
   program = extract(keep, options.given);
-  if (!options.keep_rows_whole) program = restrict_rows(std::move(program));
-  program = pack_products(merge_attention(cut_patches(std::move(program))), options.precision);
+  program = run_passes(std::move(program), options.precision, options.without, passes);
   stream = make_stream(options.device, options.threads);
   stream.set_precision(options.precision);
   place_key = fmt::format("{}/{}", to_string(options.device), to_string(options.precision));

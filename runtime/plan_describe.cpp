@@ -1,4 +1,6 @@
 // What a plan will do, in words and numbers.
+#include <fmt/format.h>
+
 #include "runtime/plan_impl.h"
 
 namespace whence {
@@ -16,10 +18,11 @@ double Plan::flops(Stage stage) const {
 
 std::string Plan::describe() const {
   std::string text = fmt::format(
-      "{} activation bytes, {} derived weight bytes\n{:>4} {:<5} {:<16} {:<20} {:<18} {:>12} {:>9} "
+      "{} activation bytes, {} derived weight bytes, passes {}\n{:>4} {:<5} {:<16} {:<20} {:<18} "
+      "{:>12} {:>9} "
       "{:>10} {:>8}  {}\n",
-      bytes(), derived_bytes(), "step", "stage", "op", "options", "shape", "offset", "lifetime",
-      "bytes", "Mflop", "name");
+      bytes(), derived_bytes(), fmt::join(impl_->passes, " "), "step", "stage", "op", "options",
+      "shape", "offset", "lifetime", "bytes", "Mflop", "name");
   for (size_t i = 0; i < impl_->steps.size(); ++i) {
     const Step& step = impl_->steps[i];
     const Node& nd = impl_->node(step.node);

@@ -7,7 +7,7 @@
 
 #include "runtime/arena.h"
 #include "runtime/check.h"
-#include "runtime/passes/program.h"
+#include "runtime/passes/passes.h"
 #include "runtime/stream.h"
 #include "whence/plan.h"
 
@@ -80,6 +80,7 @@ struct Plan::Impl {
 
   Values asked;
   Program program;
+  std::vector<std::string> passes;  // that made it
   Stream stream;
   std::string place_key;
   std::vector<Step> weight_steps, steps;  // steps: data stage, then seed stage

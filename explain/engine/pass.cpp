@@ -50,12 +50,10 @@ Pass::Pass(const Machine& machine, int64_t rows, const Wanted& wanted,
     : runs_(machine.runs),
       scene_(std::make_unique<Scene>(machine.model, rows, entry_of, expected)),
       maps_(wanted(*scene_)),
-      plan_(kept(maps_, scene_->logits), {{},
-                                          machine.settings.threads,
-                                          false,
-                                          machine.settings.device,
-                                          machine.settings.precision,
-                                          scene_->carried}) {}
+      plan_(kept(maps_, scene_->logits), {.threads = machine.settings.threads,
+                                          .device = machine.settings.device,
+                                          .precision = machine.settings.precision,
+                                          .carried = scene_->carried}) {}
 
 void Pass::set(const Inputs& inputs, const std::function<int64_t(int64_t)>& item_of) {
   const auto& ports = scene_->model.ports;

@@ -43,6 +43,10 @@ Value where_positive(Value x, Value y);
 // --- products ------------------------------------------------------------------------------------
 // y[..., o] = sum_c x[..., c] weight[o, c] + bias[o]; bias may be empty.
 Value linear(Value x, Value weight, Value bias = {});
+// max(w, 0) and min(w, 0) of a weight, for rules that tell signs apart. In f32 `linear` reads them
+// off the weight itself, so that they cost no memory. No gradient.
+Value positive_part(Value weight);
+Value negative_part(Value weight);
 // Two-operand product by labels, "bnc,oc->bno". Every label occurs once in an operand; labels of
 // the result come from the operands; labels missing from the result are summed (they must be in
 // both operands).

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "whence/device.h"
 #include "whence/graph.h"
@@ -15,15 +16,19 @@ namespace whence {
 class Plan {
  public:
   struct Options {
-    Values given;                  // values that become inputs: nothing above them runs
-    int threads = 0;               // 0: WHENCE_THREADS, else one a core
-    bool keep_rows_whole = false;  // do not restrict tails to the rows that are read
+    Values given = {};                      // values that become inputs: nothing above them runs
+    int threads = 0;                        // 0: WHENCE_THREADS, else one a core
+    std::vector<std::string> without = {};  // optional passes (below) that are left out
     Device device = {};
     Precision precision = Precision::f32;  // of the products; CPU plans refuse others
     // Pairs of an input and a kept value whose op may take over that input's memory, and does: what
     // a run leaves there is the input of the next. The input can still be set.
     std::vector<std::pair<Value, Value>> carried = {};
   };
+  // The passes over what will run that change speed and memory, and values by no more than
+  // rounding: fewer rows, fewer steps, norms as parts of weights. describe() says which have run.
+  static const std::vector<std::string>& optional_passes();
+
   explicit Plan(const Values& keep, Options options);
   explicit Plan(const Values& keep) : Plan(keep, Options{}) {}
   Plan(Plan&&) noexcept;

@@ -1,5 +1,6 @@
 #include "runtime/ops/linear.h"
 
+#include "kernels/elementwise.h"
 #include "runtime/ops/product_relevance.h"
 
 namespace whence {
@@ -73,6 +74,23 @@ RowFlow LinearGrad::row_flow(std::span<const Type> in) const {
   return {RowFlow::by_row, 1, 1, false, 1, 0};
 }
 
+std::vector<Type> WeightPart::infer(std::span<const Type> in) const {
+  expect_real(kind(), in);
+  return {in[0]};
+}
+
+// min(w, 0) = -max(-w, 0)
+void WeightPart::run(Stream& s, std::span<const View> in, std::span<const View> out) const {
+  const int64_t n = in[0].count();
+  real* to = out[0].out();
+  on(s, [&](auto& q) {
+    if (part == k::Part::positive) return k::unary(q, k::Relu{}, in[0].in(), n, to);
+    k::affine(q, in[0].in(), -1, 0, n, to);
+    k::unary(q, k::Relu{}, to, n, to);
+    k::affine(q, to, -1, 0, n, to);
+  });
+}
+
 std::vector<Type> Pack::infer(std::span<const Type> in) const {
   const Shape& w = in[0].shape;
   return {Type{Shape{transposed ? k::packed_count(w[1], w[0]) : k::packed_count(w[0], w[1])}}};
@@ -119,6 +137,9 @@ void PackedProduct::run(Stream& s, std::span<const View> in, std::span<const Vie
 double PackedProduct::flops(std::span<const Type> in, std::span<const Type> out) const {
   return 2.0 * double(out[0].shape.count()) * double(last(in[0].shape));
 }
+
+Value positive_part(Value weight) { return emit<WeightPart>({weight}, k::Part::positive); }
+Value negative_part(Value weight) { return emit<WeightPart>({weight}, k::Part::negative); }
 
 Value linear(Value x, Value weight, Value bias) {
   Values in{x, weight};

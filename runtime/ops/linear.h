@@ -25,6 +25,18 @@ struct LinearGrad final : Op {
   RowFlow row_flow(std::span<const Type> in) const override;
 };
 
+// max(w, 0) or min(w, 0) of a weight; PackedProduct reads it off the weight itself.
+struct WeightPart final : Op {
+  explicit WeightPart(k::Part of) : part(of) {}
+  std::string_view kind() const override {
+    return part == k::Part::positive ? "positive_part" : "negative_part";
+  }
+  std::vector<Type> infer(std::span<const Type> in) const override;
+  void run(Stream& s, std::span<const View> in, std::span<const View> out) const override;
+  int may_overwrite() const override { return 0; }
+  k::Part part;
+};
+
 // A weight [O, C] in the panels that PackedProduct reads; `transposed`: summed over O instead of C.
 struct Pack final : Op {
   explicit Pack(bool over_outputs) : transposed(over_outputs) {}

@@ -8,6 +8,7 @@
 namespace whence {
 namespace {
 
+// Of inputs and biases; of weights see positive_part.
 Value positive(Value x) { return relu(x); }
 Value negative(Value x) { return scale(relu(scale(x, -1)), -1); }  // min(x, 0)
 
@@ -37,20 +38,20 @@ class Rules {
     return share(p.weight, s);
   }
   Value operator()(const rule::PositiveWeights& rule) const {
-    const Value w = positive(p.weight);
+    const Value w = positive_part(p.weight);
     const Value s = divide(r_, p.forward(p.x, w, p.bias), rule.by);
     absorb(s, p.bias);
     return share(w, s);
   }
   Value operator()(const rule::Gamma& rule) const {
     const auto grown = [&](Value w, Value part) { return add(w, scale(part, real(rule.gamma))); };
-    const Value wp = grown(p.weight, positive(p.weight));
+    const Value wp = grown(p.weight, positive_part(p.weight));
     if (!rule.generalised) {
       const Value s = divide(r_, p.forward(p.x, wp, p.bias), rule.by);
       absorb(s, p.bias);
       return share(wp, s);
     }
-    const Value wn = grown(p.weight, negative(p.weight));
+    const Value wn = grown(p.weight, negative_part(p.weight));
     const Value bp = p.bias ? grown(p.bias, positive(p.bias)) : Value{};
     const Value bn = p.bias ? grown(p.bias, negative(p.bias)) : Value{};
     // Of outputs above 0, and of those below: their own sign's contributions grow.
@@ -59,7 +60,7 @@ class Rules {
                signed_share(wn, wp, bn, below, true, rule.by));
   }
   Value operator()(const rule::AlphaBeta& rule) const {
-    const Value wp = positive(p.weight), wn = negative(p.weight);
+    const Value wp = positive_part(p.weight), wn = negative_part(p.weight);
     const bool bias = rule.bias && p.bias;
     Value result;
     if (rule.alpha != 0) {
@@ -76,7 +77,7 @@ class Rules {
     return result ? result : scale(p.x, 0);
   }
   Value operator()(const rule::ZBox& rule) const {
-    const Value wp = positive(p.weight), wn = negative(p.weight);
+    const Value wp = positive_part(p.weight), wn = negative_part(p.weight);
     const Value low = bound(rule.low, true), high = bound(rule.high, false);
     const auto corner = [&](Value at, Value w) {  // a bound of the sample is a factor of ones
       return at.shape().count(1, at.shape().rank()) == 1

@@ -1,7 +1,7 @@
 // An image that is made for its patches alone is made as patches: patchify(interpolate(...))
 // becomes one node. Gradients by the image do not read its value, so they are not in the way.
 #include "runtime/ops/image.h"
-#include "runtime/passes/program.h"
+#include "runtime/passes/passes.h"
 
 namespace whence {
 

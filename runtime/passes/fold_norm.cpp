@@ -2,7 +2,7 @@
 // weights s W and the bias s (b - mean) + bias; its gradient by x is that of the weights s W.
 // Both are computed in the weights stage, so that runs never come across the norm.
 #include "runtime/ops/conv.h"
-#include "runtime/passes/program.h"
+#include "runtime/passes/passes.h"
 
 namespace whence {
 namespace {
@@ -36,7 +36,7 @@ class FoldPass {
  private:
   bool read_once(Value v) const {
     const auto it = readers_.find(v);
-    return it != readers_.end() && it->second.size() == 1 && it->second[0] >= 0;
+    return it != readers_.end() && it->second.size() == 1;
   }
   bool constant(Value v) const { return graph_.node(v).stage == Stage::weights; }
   bool constants(const Values& in, size_t from) const {

@@ -6,7 +6,7 @@
 #include <tuple>
 
 #include "runtime/ops/attention.h"
-#include "runtime/passes/program.h"
+#include "runtime/passes/passes.h"
 
 namespace whence {
 namespace {

@@ -1,11 +1,9 @@
 // Products and convolutions read packed weights, and take over the activation and the residual sum
 // that follow them, in either order, when nobody else reads what is in between.
-#include <set>
-
 #include "runtime/ops/conv.h"
 #include "runtime/ops/elementwise.h"
 #include "runtime/ops/linear.h"
-#include "runtime/passes/program.h"
+#include "runtime/passes/passes.h"
 
 namespace whence {
 namespace {
@@ -16,10 +14,6 @@ class ProductPass {
       : program_(p), graph_(*p.graph), precision_(precision), readers_(readers(p)), rewrite_(p) {}
 
   Program run() {
-    for (int n = 0; n < graph_.size(); ++n)
-      if (op_at<Linear>(n) || op_at<LinearGrad>(n))
-        if (const auto [whole, part] = part_of(graph_.node(n).in[1]); part != k::Part::all)
-          wholes_.insert(whole.node);
     for (int n = 0; n < graph_.size(); ++n)
       if (const Node& node = graph_.node(n); is_product(node)) choose(n);
     for (int n = 0; n < graph_.size(); ++n) {
@@ -61,7 +55,7 @@ class ProductPass {
     chain.end = product;
     for (;;) {
       const int next = only_reader(chain.end);
-      if (next < 0 || product_of_.contains(next) || wholes_.contains(chain.end)) return;
+      if (next < 0 || product_of_.contains(next)) return;
       if (op_at<UnaryOp>(next) && chain.activation < 0)
         chain.activation = next;
       else if (is_sum(next) && chain.sum < 0)
@@ -76,8 +70,7 @@ class ProductPass {
   bool is_sum(int n) const {
     const Node& node = graph_.node(n);
     const auto* sum = op_at<BinaryOp>(n);
-    return sum && sum->f == k::Binary::add && node.in[0] != node.in[1] &&
-           node.in[0].shape() == node.in[1].shape();
+    return sum && sum->f == k::Binary::add && node.in[0].shape() == node.in[1].shape();
   }
 
   template <class T, class... A>
@@ -90,20 +83,9 @@ class ProductPass {
 
   // The weight of which `w` is the positive or the negative part: both read its panels.
   std::pair<Value, k::Part> part_of(Value w) const {
-    if (precision_ != Precision::f32) return {w, k::Part::all};
-    const auto minus = [&](Value v) {  // the value that v is the negative of
-      const auto* affine = op_at<AffineOp>(v.node);
-      return affine && affine->factor == -1 && affine->shift == 0 ? graph_.node(v).in[0] : Value{};
-    };
-    const auto rectified = [&](Value v) {
-      const auto* unary = op_at<UnaryOp>(v.node);
-      return unary && unary->f == k::Relu{} ? graph_.node(v).in[0] : Value{};
-    };
-    if (const Value whole = rectified(w)) return {whole, k::Part::positive};
-    if (const Value part = minus(w))
-      if (const Value inside = rectified(part))
-        if (const Value whole = minus(inside)) return {whole, k::Part::negative};
-    return {w, k::Part::all};
+    const auto* of = op_at<WeightPart>(w.node);
+    if (!of || precision_ != Precision::f32) return {w, k::Part::all};
+    return {graph_.node(w).in[0], of->part};
   }
 
   // Gives a packed op what its chain does; `in` has its operands so far, and gets the residual.
@@ -159,15 +141,13 @@ class ProductPass {
   Rewriter rewrite_;
   std::map<int, int> product_of_;                          // fused node -> its product
   std::map<int, Chain> chains_;                            // of each product
-  std::set<int> wholes_;                                   // of which products read a part
   std::map<std::pair<Value, std::string>, Value> packed_;  // by weight and order
 };
 
 }  // namespace
 
 Program pack_products(Program program, Precision precision) {
-  const Program folded = fold_norms(std::move(program));
-  return prune(ProductPass(folded, precision).run());
+  return ProductPass(program, precision).run();
 }
 
 }  // namespace whence

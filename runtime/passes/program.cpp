@@ -82,19 +82,6 @@ Program extract(const Values& keep, const Values& given) {
   return p;
 }
 
-Program prune(Program program) {
-  const Graph& graph = *program.graph;
-  std::vector<bool> needed(size_t(graph.size()), false);
-  for (Value v : program.kept) needed[size_t(v.node)] = true;
-  Rewriter rewrite(program);
-  for (int n = graph.size() - 1; n >= 0; --n)
-    if (needed[size_t(n)])
-      for (Value v : graph.node(n).in) needed[size_t(v.node)] = true;
-  for (int n = 0; n < graph.size(); ++n)
-    if (needed[size_t(n)] || !graph.node(n).op) rewrite.copy(n);
-  return rewrite.finish();
-}
-
 std::map<Value, std::vector<int>> readers(const Program& program) {
   std::map<Value, std::vector<int>> found;
   for (int n = 0; n < program.graph->size(); ++n)

@@ -20,27 +20,6 @@ struct Program {
 // The part of the caller's graph that `keep` needs. Values in `given` become inputs.
 Program extract(const Values& keep, const Values& given);
 
-// Restricts computations to the rows (elements of axis 1) that are read, and to those that are not
-// known to be zero. A readout of one token thus needs one query row of the last attention, one row
-// of every op after it, and as much of its backward pass.
-Program restrict_rows(Program program);
-
-// Gradients, relevance maps and chains of one attention become outputs of one step, which computes
-// probabilities and their gradient once.
-Program merge_attention(Program program);
-
-// Points that are read as patches alone are made as patches.
-Program cut_patches(Program program);
-
-// A batch norm that is its convolution's only reader becomes part of the convolution's weights, and
-// so does its gradient.
-Program fold_norms(Program program);
-
-// Weights of products are packed in the weights stage; an activation and a residual sum that are a
-// product's only reader become its epilogue. In f32 products with the positive or the negative part
-// of a weight read the panels of the weight itself.
-Program pack_products(Program program, Precision precision);
-
 // Copies a program node by node. A pass replaces what it changes with `put`, and copies the rest.
 class Rewriter {
  public:
@@ -57,9 +36,6 @@ class Rewriter {
   Program to_;
   std::map<Value, Value> map_;
 };
-
-// Without what leads to no kept value. Inputs stay.
-Program prune(Program program);
 
 // For every value of the graph, the nodes that read it (kept values count as read once more).
 std::map<Value, std::vector<int>> readers(const Program& program);

@@ -8,7 +8,7 @@
 #include <tuple>
 
 #include "runtime/ops/shape.h"
-#include "runtime/passes/program.h"
+#include "runtime/passes/passes.h"
 
 namespace whence {
 namespace {

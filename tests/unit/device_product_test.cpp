@@ -35,7 +35,7 @@ Tensor product(Device on, Precision precision, Size size, const Weights& weights
   Graph g;
   const Value in = g.input("in", Type{{rows, size.k}});
   const Value out = linear(in, g.weight("w", {size.n, size.k}), g.weight("b", {size.n}));
-  Plan plan({out}, {{}, 1, false, on, precision});
+  Plan plan({out}, {{}, 1, {}, on, precision});
   plan.bind(weights);
   Tensor part(Type{{rows, size.k}});
   std::copy_n(x.reals().begin(), rows * size.k, part.reals().begin());

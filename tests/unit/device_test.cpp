@@ -22,13 +22,13 @@ TEST_P(OnDevice, every_operator_and_gradient_equals_the_cpu) {
   for (const OpCase& c : op_cases()) {
     SCOPED_TRACE(c.name);
     const OpGraph g(c);
-    const auto want = run_case(c, g, g.results(), {{}, 1, false, {}});
-    const auto got = run_case(c, g, g.results(), {{}, 1, false, on});
+    const auto want = run_case(c, g, g.results(), {{}, 1, {}, {}});
+    const auto got = run_case(c, g, g.results(), {{}, 1, {}, on});
     for (size_t i = 0; i < want.size(); ++i)
       expect_near(got[i], want[i], i == 0 ? c.forward_bound : c.gradient_bound);
     // Memory is taken over where it may be.
     const OpGraph copied(c, true);
-    const auto over = run_case(c, copied, copied.results(), {{}, 1, false, on});
+    const auto over = run_case(c, copied, copied.results(), {{}, 1, {}, on});
     for (size_t i = 0; i < want.size(); ++i) expect_near(over[i], got[i], 0);
   }
 }
@@ -126,14 +126,14 @@ TEST_P(OnDevice, a_second_seed_and_a_second_run_equal_fresh_ones) {
   const Value y = softmax(gelu(x));
   const Value dx = gradient(y, seed, {x})[0];
   const auto fresh = [&](uint64_t in, uint64_t of) {
-    Plan plan({y, dx}, {{}, 1, false, on});
+    Plan plan({y, dx}, {{}, 1, {}, on});
     plan.set(x, random_tensor({2, 5}, in));
     plan.set(seed, random_tensor({2, 5}, of));
     plan.forward();
     plan.backward();
     return plan.get(dx);
   };
-  Plan plan({y, dx}, {{}, 1, false, on});
+  Plan plan({y, dx}, {{}, 1, {}, on});
   for (uint64_t in : {1u, 2u, 3u}) {  // the third run replays a recording where the device has them
     plan.set(x, random_tensor({2, 5}, in));
     plan.forward();
@@ -151,7 +151,7 @@ TEST_P(OnDevice, sums_are_carried_from_run_to_run) {
   const Value x = g.input("x", Type{{3, 2, 4}}), weight = g.input("weight", Type{{3}});
   const Value slot = g.input("slot", {{3}, Dtype::i32});
   const Value state = g.input("state", Type{{2, 2, 4}}), sum = accumulate(state, x, weight, slot);
-  Plan plan({sum}, {{}, 1, false, on, Precision::f32, {{state, sum}}});
+  Plan plan({sum}, {{}, 1, {}, on, Precision::f32, {{state, sum}}});
   plan.set(state, random_tensor({2, 2, 4}, 1));
   plan.set(weight, Tensor::of({3}, {1, 2, -1}));
   plan.set(slot, Tensor::of({3}, std::span<const int32_t>(std::array<int32_t, 3>{1, -1, 1})));
@@ -170,7 +170,7 @@ TEST_P(OnDevice, sums_are_carried_from_run_to_run) {
   plan.set(weight, Tensor::of({3}, {0, 0, 0}));
   plan.forward();
   expect_same_bits(plan.get(sum), random_tensor({2, 2, 4}, 2));
-  EXPECT_THROW(Plan({sum}, {{}, 1, false, on, Precision::f32, {{x, sum}}}), Error);
+  EXPECT_THROW(Plan({sum}, {{}, 1, {}, on, Precision::f32, {{x, sum}}}), Error);
 }
 
 TEST_P(OnDevice, plans_on_two_threads_do_not_meet) {
@@ -199,7 +199,7 @@ TEST_P(OnDevice, precision_rounds_the_factors_of_products_and_nothing_else) {
   Weights weights;
   weights.tensors["w"] = random_tensor({24, 40}, 3);
   const auto run = [&](Precision precision) {
-    Plan plan({y, z}, {{}, 1, false, on, precision});
+    Plan plan({y, z}, {{}, 1, {}, on, precision});
     plan.bind(weights);
     plan.set(x, random_tensor({3, 2, 40}, 4));
     plan.forward();
@@ -216,7 +216,7 @@ TEST_P(OnDevice, precision_rounds_the_factors_of_products_and_nothing_else) {
     Graph alone;
     const Value in = alone.input("in", y.type());
     const Value out = softmax(in);
-    Plan plan({out}, {{}, 1, false, on, precision});
+    Plan plan({out}, {{}, 1, {}, on, precision});
     plan.set(in, rounded.first);
     plan.forward();
     expect_same_bits(plan.get(out), rounded.second);
@@ -230,7 +230,7 @@ TEST(DeviceNames, the_cpu_refuses_rounded_products) {
   Graph g;
   const Value y = relu(g.input("x", Type{{2, 3}}));
   try {
-    Plan plan({y}, {{}, 1, false, {}, Precision::bf16});
+    Plan plan({y}, {{}, 1, {}, {}, Precision::bf16});
     ADD_FAILURE();
   } catch (const Error& e) {
     EXPECT_STREQ(e.what(), "precision bf16: the cpu computes in f32");

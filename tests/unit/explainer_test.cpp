@@ -75,6 +75,17 @@ TEST(Explainer, every_method_applies_to_a_kind_of_model) {
   }
 }
 
+TEST(Explainer, of_equal_logits_the_first_is_the_predicted_class) {
+  const auto model = std::make_shared<Model>(*tiny_model());
+  auto& tensors = model->weights.tensors;
+  tensors.at("head.weight") = Tensor(tensors.at("head.weight").type());
+  tensors.at("head.bias") = Tensor::of({6}, {0, 1, -1, 1, 0, 1});
+  model->weights.derived = make_derived_cache();
+  const Tensor x = random_tensor({2, 3, 12, 20}, 3);
+  for (const auto& item : explainer(model, 0, 1).explain(x, request_for("gradient")))
+    EXPECT_EQ(item.at(0).target, 1);
+}
+
 TEST(Explainer, random_baselines_depend_on_seed_and_item_alone) {
   const auto model = tiny_model();
   const Tensor x = random_tensor({3, 3, 12, 20}, 2);

@@ -42,7 +42,7 @@ class OpGradient : public testing::TestWithParam<OpCase> {};
 TEST_P(OpGradient, equals_differences_of_the_definition) {
   const OpCase& c = GetParam();
   const OpGraph g(c, true);
-  const auto results = run_case(c, g, g.results(), {{}, 2, false});
+  const auto results = run_case(c, g, g.results(), {.threads = 2});
   const ref::Arrays x = case_arrays(c);
   const ref::Array seed(case_seed(g.seed));
   // Two sums of doubles, each off by a few roundings of its size, are subtracted and divided by the
@@ -61,10 +61,10 @@ TEST_P(OpGradient, equals_differences_of_the_definition) {
 TEST_P(OpGradient, needs_no_other_gradient) {
   const OpCase& c = GetParam();
   OpGraph g(c);
-  const auto together = run_case(c, g, g.grads, {{}, 1, false});
+  const auto together = run_case(c, g, g.grads, {.threads = 1});
   for (size_t k = 0; k < g.wrt.size(); ++k) {
     const Values alone = gradient(g.y, g.seed, {g.wrt[k]});
-    expect_same_bits(run_case(c, g, alone, {{}, 1, false})[0], together[k]);
+    expect_same_bits(run_case(c, g, alone, {.threads = 1})[0], together[k]);
   }
 }
 
@@ -79,8 +79,8 @@ TEST_P(OpGradient, of_a_single_row_needs_that_row_only) {
     const Value seed = slice(g.seed, 1, row, row + 1);
     Values keep = gradient(z, seed, g.wrt);
     keep.push_back(z);
-    const auto whole = run_case(c, g, keep, {{}, 1, true}),
-               rows = run_case(c, g, keep, {{}, 2, false});
+    const auto whole = run_case(c, g, keep, {.threads = 1, .without = {"restrict_rows"}}),
+               rows = run_case(c, g, keep, {.threads = 2});
     // Sums that leave zeros out may be vectorised over other lanes: one rounding, not one bit.
     for (size_t i = 0; i < keep.size(); ++i)
       expect_near(rows[i], whole[i], sizeof(real) == 4 ? 1e-6 : 1e-15);

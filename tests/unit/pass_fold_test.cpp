@@ -33,7 +33,7 @@ struct Net {
   }
   // Runs on poisoned memory first, so that what a step forgot to write shows.
   Plan run(const Values& keep, int threads = 1) {
-    Plan plan(keep, {{}, threads, false});
+    Plan plan(keep, {.threads = threads});
     plan.bind(weights);
     for (real poison : {real(NAN), real(0)}) {
       for (int n = 0; n < g.size(); ++n) {
@@ -132,7 +132,7 @@ TEST(FoldNorm, a_weight_is_packed_by_window) {
   const Values d{gradient(a, seed, {net.x})[0], gradient(b, other, {net.x})[0]};
   const Plan both = net.run({a, b, d[0], d[1]});
   const auto alone = [&](Value v) {
-    Plan plan({v}, {{}, 1, false});
+    Plan plan({v}, {.threads = 1});
     plan.bind(net.weights);
     for (Value in : {net.x, seed, other}) {
       try {

@@ -81,7 +81,7 @@ TEST(MergePass, a_block_differentiates_its_attention_once) {
   EXPECT_EQ(plan.steps("attention_bwd"), 4) << plan.describe();
   const auto together = results(plan, g, keep);
   for (size_t i = 0; i < keep.size(); ++i) {
-    Plan alone({keep[i]}, {{}, 1, true});
+    Plan alone({keep[i]}, {.threads = 1, .without = {"restrict_rows"}});
     expect_near(results(alone, g, {keep[i]})[0], together[i], 4 * rounding);
   }
 }
@@ -175,7 +175,7 @@ TEST(ProductPass, a_weight_is_packed_once_for_all_plans_that_share_it) {
 TEST(ProductPass, parts_of_a_weight_read_the_panels_of_the_weight) {
   Graph g;
   const Value x = g.input("x", Type{{2, 5, 6}}), w = g.weight("w", {7, 6});
-  const Value wp = relu(w), wn = scale(relu(scale(w, -1)), -1);
+  const Value wp = positive_part(w), wn = negative_part(w);
   const Value other = scale(relu(scale(w, -2)), -1);  // no part
   const Values parts{linear(x, wp), linear(x, wn), linear(x, w)};
   Plan shared(parts);
@@ -210,7 +210,7 @@ TEST(ProductPass, a_weight_of_which_a_part_is_read_may_be_computed) {
   const Value wholes[] = {scale(w, 2),        relu(w),  scale(w, 3), linear(a, w),
                           relu(linear(a, w)), add(w, a)};
   for (const Value whole : wholes)
-    for (const Value part : {relu(whole), scale(relu(scale(whole, -1)), -1)}) {
+    for (const Value part : {positive_part(whole), negative_part(whole)}) {
       const Value y = linear(x, part);
       Plan fused({y}), apart({y, whole, part});
       const Tensor want = results(apart, g, {part})[0], got = results(fused, g, {y})[0];
@@ -249,7 +249,7 @@ TEST(Memory, a_given_value_hides_its_node_only_where_it_is_read) {
   g.name(a.context, "context");
   g.name(a.probs, "probs");
   const Value y = scale(a.context, 3);
-  Plan plan({y, a.probs}, {{a.context}, 1, false});
+  Plan plan({y, a.probs}, {.given = {a.context}, .threads = 1});
   const Tensor given = random_tensor({2, 4, 6}, 8);
   plan.set(x, random_tensor({2, 4, 6}, 9));
   plan.set(a.context, given);
@@ -310,13 +310,14 @@ TEST(Memory, random_graphs_give_the_same_bits_whatever_shares_memory) {
     const Values few{pool.back(), pool[pick(pool.size())]};
     Values all = few;
     all.insert(all.end(), pool.begin(), pool.end());
-    Plan shared(few, {{}, 1, true}), apart(all, {{}, 2, true});
+    Plan shared(few, {.threads = 1, .without = {"restrict_rows"}}),
+        apart(all, {.threads = 2, .without = {"restrict_rows"}});
     const auto a = results(shared, g, few), b = results(apart, g, few);
     SCOPED_TRACE(fmt::format("seed {}", seed));
     for (size_t i = 0; i < few.size(); ++i) expect_near(a[i], b[i], rounding);
     EXPECT_LE(shared.bytes(), apart.bytes());
     // The row pass on top, and a second seed pass without a forward pass.
-    Plan rows(few, {{}, 2, false});
+    Plan rows(few, {.threads = 2});
     const auto c = results(rows, g, few);
     for (size_t i = 0; i < few.size(); ++i) expect_near(c[i], b[i], 4 * rounding);
     rows.backward();

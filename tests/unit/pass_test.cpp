@@ -11,6 +11,7 @@
 namespace whence {
 namespace {
 
+const Plan::Options all_rows{.threads = 1, .without = {"restrict_rows"}};
 constexpr double rounding = sizeof(real) == 4 ? 1e-6 : 1e-14;
 
 // Sets every input the plan has, runs it, and returns what it kept. Poisoned first, so that memory
@@ -40,12 +41,12 @@ std::vector<Tensor> run(const Graph& graph, const Values& keep, const Plan::Opti
 }
 
 void expect_rows_change_nothing(const Graph& graph, const Values& keep) {
-  const auto whole = run(graph, keep, {{}, 1, true}), rows = run(graph, keep, {{}, 2, false});
+  const auto whole = run(graph, keep, all_rows), rows = run(graph, keep, {.threads = 2});
   for (size_t i = 0; i < keep.size(); ++i) expect_near(rows[i], whole[i], rounding);
 }
 
 double seed_flops(const Values& keep, bool whole) {
-  return Plan(keep, {{}, 1, whole}).flops(Stage::seed);
+  return Plan(keep, whole ? all_rows : Plan::Options{.threads = 1}).flops(Stage::seed);
 }
 
 ViTConfig small() {
@@ -107,7 +108,7 @@ TEST_P(RowZoo, weight_gradients_are_those_of_the_whole_computation) {
   for (int n = 0; n < net.graph.size(); ++n)
     if (net.graph.node(n).weight) weights.push_back({&net.graph, n, 0});
   const Values g = gradient(net.logits, net.seed, weights);
-  const auto whole = run(net.graph, g, {{}, 1, true}), rows = run(net.graph, g, {{}, 2, false});
+  const auto whole = run(net.graph, g, all_rows), rows = run(net.graph, g, {.threads = 2});
   for (size_t i = 0; i < g.size(); ++i) expect_near(rows[i], whole[i], 4 * rounding);
 }
 
@@ -136,7 +137,7 @@ TEST(RowPass, the_full_gradient_of_the_last_attention_is_zero_in_rows_not_read) 
   Vit net(small());
   const Value probs = net.graph.at("blocks.2.attn.probs");
   const Values g = gradient(net.logits, net.seed, {probs});
-  const Tensor map = run(net.graph, g, {{}, 2, false})[0];
+  const Tensor map = run(net.graph, g, {.threads = 2})[0];
   const Shape s = map.shape();
   for (int64_t i = 0; i < s.count(); ++i) {
     const int64_t row = i / s[3] % s[2];
@@ -154,8 +155,7 @@ TEST(RowPass, a_row_readout_costs_a_row) {
   EXPECT_LT(seed_flops(g, false), 0.5 * seed_flops(g, true));
   Values keep = g;
   keep.push_back(net.graph.at("blocks.2.out"));
-  EXPECT_EQ(Plan(keep, {{}, 1, false}).flops(Stage::data),
-            Plan(keep, {{}, 1, true}).flops(Stage::data))
+  EXPECT_EQ(Plan(keep, {.threads = 1}).flops(Stage::data), Plan(keep, all_rows).flops(Stage::data))
       << "a kept value is computed whole";
 }
 
@@ -207,8 +207,7 @@ TEST(RowPass, residual_chains_of_several_readouts) {
   Values keep = gradient(y, seed, {start, taps[0]});
   keep.push_back(y);
   expect_rows_change_nothing(g, keep);
-  EXPECT_LT(Plan(keep, {{}, 1, false}).flops(Stage::seed),
-            Plan(keep, {{}, 1, true}).flops(Stage::seed));
+  EXPECT_LT(Plan(keep, {.threads = 1}).flops(Stage::seed), Plan(keep, all_rows).flops(Stage::seed));
 }
 
 }  // namespace

@@ -83,7 +83,8 @@ TEST(Plan, a_one_token_readout_needs_one_row_of_the_last_block) {
   const Values g = gradient(net.logits, net.seed, net.graph.match("blocks.*.attn.context"));
   Values keep = g;
   keep.push_back(net.logits);
-  Plan whole = net.plan(keep, {{}, 1, true}), rows = net.plan(keep, {{}, 1, false});
+  Plan whole = net.plan(keep, {.threads = 1, .without = {"restrict_rows"}}),
+       rows = net.plan(keep, {.threads = 1});
   EXPECT_LT(rows.flops(Stage::data), whole.flops(Stage::data));
   EXPECT_LT(rows.flops(Stage::seed), 0.8 * whole.flops(Stage::seed));
   for (Plan* p : {&whole, &rows}) {
@@ -98,7 +99,8 @@ TEST(Plan, mean_pooling_keeps_every_row) {
   ViTConfig c = tiny();
   c.pooling = ViTConfig::Pooling::mean;
   Net net(c);
-  Plan whole = net.plan({net.logits}, {{}, 1, true}), rows = net.plan({net.logits});
+  Plan whole = net.plan({net.logits}, {.threads = 1, .without = {"restrict_rows"}}),
+       rows = net.plan({net.logits});
   // The class token's row of the last block is not read, all others are.
   EXPECT_LE(rows.flops(Stage::data), whole.flops(Stage::data));
   EXPECT_GT(rows.flops(Stage::data), 0.9 * whole.flops(Stage::data));
@@ -129,7 +131,7 @@ TEST(Plan, given_values_cut_the_graph) {
   const Value embedded = net.graph.at("embed.out");
   Plan p = net.plan({embedded, net.logits});
   p.forward();
-  Plan cut({net.logits}, {{embedded}, 0, false});
+  Plan cut({net.logits}, {.given = {embedded}});
   cut.bind(net.weights);
   cut.set(embedded, p.get(embedded));
   cut.forward();
@@ -142,7 +144,7 @@ TEST(Plan, bits_do_not_depend_on_threads_or_batch) {
   Net two(tiny(), 2), one(tiny(), 1);
   const Values g2 = gradient(two.logits, two.seed, {two.graph.at("image")});
   const Values g1 = gradient(one.logits, one.seed, {one.graph.at("image")});
-  Plan a = two.plan(g2, {{}, 1, false}), b = two.plan(g2, {{}, 2, false});
+  Plan a = two.plan(g2, {.threads = 1}), b = two.plan(g2, {.threads = 2});
   const Tensor seed = random_tensor({2, 5}, 4);
   for (Plan* p : {&a, &b}) {
     p->set(two.seed, seed);
