@@ -106,16 +106,6 @@ function(whence_configure_library target)
   # Pillow's pixels, and those of pictures on every device, come from separately rounded products and sums.
   set_source_files_properties(${PROJECT_SOURCE_DIR}/io/resample.cpp ${PROJECT_SOURCE_DIR}/explain/draw/picture.cpp PROPERTIES
     SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "-ffp-contract=off")
-  # Kernels may be tuned to the machine. Multiply-adds are fused where the code says fma(), nowhere else:
-  # left to the compiler, one inlined copy of a loop may fuse and another not, and bits would depend on
-  # which thread ran what.
-  file(GLOB kernels ${PROJECT_SOURCE_DIR}/kernels/cpu/*.cpp)
-  set_source_files_properties(${kernels} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # other flags
-  set(flags "-O3;-ffp-contract=off;-fno-math-errno")
-  if(WHENCE_NATIVE)
-    list(APPEND flags "-march=native")
-  endif()
-  set_source_files_properties(${kernels} PROPERTIES COMPILE_OPTIONS "${flags}")
 endfunction()
 
 # Headers of the standard library and of fmt that nearly every source reads, compiled once: half the time of a

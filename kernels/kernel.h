@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "whence/tensor.h"
+#include "whence/real.h"
 
 namespace whence::cpu {
 

@@ -89,11 +89,6 @@ Device device(std::string_view name) {
   return found;
 }
 
-std::string to_string(Precision precision) {
-  constexpr const char* names[] = {"f32", "tf32", "bf16"};
-  return names[size_t(precision)];
-}
-
 Precision precision(std::string_view name) {
   for (const Precision p : {Precision::f32, Precision::tf32, Precision::bf16})
     if (name == to_string(p)) return p;

@@ -8,6 +8,7 @@
 
 #include "kernels/kernel.h"
 #include "whence/device.h"
+#include "whence/tensor.h"
 #ifdef WHENCE_HAVE_SIMT
 #include "kernels/simt/stream.h"
 #endif

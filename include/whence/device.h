@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "whence/precision.h"
+
 namespace whence {
 
 struct Device {
@@ -21,17 +23,7 @@ struct Device {
 
 std::string to_string(const Device& device);  // "cpu", "simt", "cuda:0"
 
-// How the factors of products are rounded before they are multiplied on a GPU's tensor cores. Sums,
-// everything that is stored, and everything that is not a product are f32 always. Convolutions
-// other than pointwise ones are products in this sense with tf32 where cuDNN computes them, else
-// not.
-enum class Precision : uint8_t {
-  f32,   // not at all: 24 bits
-  tf32,  // 11 bits
-  bf16,  // 8 bits
-};
-std::string to_string(Precision precision);  // "bf16"
-Precision precision(std::string_view name);  // throws usage for other names
+Precision precision(std::string_view name);  // of "f32", "tf32", "bf16"; throws usage for others
 
 // "cpu", "simt", "cuda", "cuda:1", or "auto": the first GPU if there is one, else the CPU. Throws
 // usage for other names and device (missing) for a device that this build or machine does not have.

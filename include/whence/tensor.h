@@ -8,13 +8,9 @@
 #include <span>
 #include <string>
 
-namespace whence {
+#include "whence/real.h"
 
-#ifdef WHENCE_F64
-using real = double;  // the build that verifies formulas
-#else
-using real = float;
-#endif
+namespace whence {
 
 enum class Dtype : uint8_t { floating, i32 };  // floating: `real`
 inline size_t size_of(Dtype d) { return d == Dtype::floating ? sizeof(real) : sizeof(int32_t); }

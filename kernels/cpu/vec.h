@@ -20,7 +20,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "whence/tensor.h"
+#include "whence/real.h"
 
 #if defined(__AVX512F__)
 #define WHENCE_ISA avx512

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "kernels/retained.h"
-#include "whence/device.h"
+#include "whence/precision.h"
 
 namespace whence::cuda {
 

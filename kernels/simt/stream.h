@@ -8,7 +8,7 @@
 
 #include "kernels/retained.h"
 #include "kernels/simt/engine.h"
-#include "whence/device.h"
+#include "whence/precision.h"
 
 namespace whence::simt {
 
