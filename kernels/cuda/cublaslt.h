@@ -1,5 +1,5 @@
 // cuBLASLt under its own names, in a library that is opened when the first product asks for it.
-// For nvcc only; the emulator's twin is kernels/simt/cublaslt.h.
+// For nvcc only; the emulated device has kernels/simt/cublaslt.h.
 #pragma once
 
 #if __has_include(<cublasLt.h>)
@@ -13,8 +13,7 @@
 
 namespace whence::cuda::lt {
 
-// What is used of the library. Call with the namespace, lt::cublasLtCreate(...): the functions that
-// the header declares without one are not linked.
+// What is used of the library.
 #define WHENCE_CUBLASLT_FUNCTIONS(each)       \
   each(cublasLtCreate);                       \
   each(cublasLtDestroy);                      \

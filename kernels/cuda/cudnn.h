@@ -1,5 +1,5 @@
 // cuDNN under its own names, in a library that is opened when the first convolution asks for it.
-// For nvcc only; the emulator's twin is kernels/simt/cudnn.h.
+// For nvcc only; the emulated device has kernels/simt/cudnn.h.
 //
 // What is used are its descriptors and cudnnConvolutionForward. The header calls them deprecated in
 // favour of graphs of operations, which are hundreds of attributes for the same kernels.
@@ -19,8 +19,7 @@
 
 namespace whence::cuda::dnn {
 
-// Call with the namespace, dnn::cudnnCreate(...): the functions that the header declares without
-// one are not linked.
+// What is used of the library.
 #define WHENCE_CUDNN_FUNCTIONS(each)             \
   each(cudnnCreate);                             \
   each(cudnnDestroy);                            \

@@ -45,7 +45,6 @@
 #include <type_traits>
 
 #include "kernels/device_error.h"
-#include "kernels/libraries.h"
 
 namespace whence::k {
 namespace {
@@ -82,11 +81,11 @@ namespace dnn = gpu::dnn;
 using namespace gpu::dnn;
 
 struct Destroy {
-  void operator()(cudnnHandle_t p) const { dnn::cudnnDestroy(p); }
-  void operator()(cudnnTensorDescriptor_t p) const { dnn::cudnnDestroyTensorDescriptor(p); }
-  void operator()(cudnnFilterDescriptor_t p) const { dnn::cudnnDestroyFilterDescriptor(p); }
+  void operator()(cudnnHandle_t p) const { functions().cudnnDestroy(p); }
+  void operator()(cudnnTensorDescriptor_t p) const { functions().cudnnDestroyTensorDescriptor(p); }
+  void operator()(cudnnFilterDescriptor_t p) const { functions().cudnnDestroyFilterDescriptor(p); }
   void operator()(cudnnConvolutionDescriptor_t p) const {
-    dnn::cudnnDestroyConvolutionDescriptor(p);
+    functions().cudnnDestroyConvolutionDescriptor(p);
   }
 };
 template <class T>
@@ -134,7 +133,7 @@ void expect(cudnnStatus_t status, gpu::Stream& s, const char* what, const Ask* a
   const bool memory = status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
                       status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
   throw DeviceError(memory ? DeviceError::out_of_memory : DeviceError::refused,
-                    std::string(what) + ": " + dnn::cudnnGetErrorString(status) +
+                    std::string(what) + ": " + functions().cudnnGetErrorString(status) +
                         (ask ? " for " + text(*ask) : ""));
 }
 
@@ -167,33 +166,36 @@ cudnnStatus_t describe(const Ask& ask, Plan& p) {
     status = next;
     return next == CUDNN_STATUS_SUCCESS;
   };
-  if (!good(dnn::cudnnCreateTensorDescriptor(&x))) return status;
+  if (!good(functions().cudnnCreateTensorDescriptor(&x))) return status;
   p.x.reset(x);
-  if (!good(dnn::cudnnCreateTensorDescriptor(&y))) return status;
+  if (!good(functions().cudnnCreateTensorDescriptor(&y))) return status;
   p.y.reset(y);
-  if (!good(dnn::cudnnCreateFilterDescriptor(&w))) return status;
+  if (!good(functions().cudnnCreateFilterDescriptor(&w))) return status;
   p.w.reset(w);
-  if (!good(dnn::cudnnCreateConvolutionDescriptor(&z))) return status;
+  if (!good(functions().cudnnCreateConvolutionDescriptor(&z))) return status;
   p.convolution.reset(z);
-  good(dnn::cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, int(ask.images),
-                                       int(ask.channels), int(ask.height), int(ask.width))) &&
-      good(dnn::cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, int(ask.images),
-                                           int(ask.outputs), int(ask.rows), int(ask.cols))) &&
-      good(dnn::cudnnSetFilter4dDescriptor(w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, int(ask.outputs),
-                                           int(ask.channels / ask.groups), int(ask.taps_down),
-                                           int(ask.taps_across))) &&
-      good(dnn::cudnnSetConvolution2dDescriptor(
+  good(functions().cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT,
+                                              int(ask.images), int(ask.channels), int(ask.height),
+                                              int(ask.width))) &&
+      good(functions().cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT,
+                                                  int(ask.images), int(ask.outputs), int(ask.rows),
+                                                  int(ask.cols))) &&
+      good(functions().cudnnSetFilter4dDescriptor(w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC,
+                                                  int(ask.outputs), int(ask.channels / ask.groups),
+                                                  int(ask.taps_down), int(ask.taps_across))) &&
+      good(functions().cudnnSetConvolution2dDescriptor(
           z, int(ask.pad_down), int(ask.pad_across), int(ask.stride_down), int(ask.stride_across),
           int(ask.hop_down), int(ask.hop_across), CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT)) &&
-      good(dnn::cudnnSetConvolutionGroupCount(z, int(ask.groups))) &&
-      good(dnn::cudnnSetConvolutionMathType(z, ask.tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH));
+      good(functions().cudnnSetConvolutionGroupCount(z, int(ask.groups))) &&
+      good(functions().cudnnSetConvolutionMathType(z,
+                                                   ask.tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH));
   return status;
 }
 
 // Goes on to the first algorithm from p.algorithm on that the library takes on.
 void choose(gpu::Stream& s, const Library& library, const Ask& ask, Plan& p) {
   for (; usable(p); ++p.algorithm) {
-    const cudnnStatus_t status = dnn::cudnnGetConvolutionForwardWorkspaceSize(
+    const cudnnStatus_t status = functions().cudnnGetConvolutionForwardWorkspaceSize(
         library.handle.get(), p.x.get(), p.w.get(), p.convolution.get(), p.y.get(),
         algorithms[p.algorithm], &p.workspace_bytes);
     if (cannot(status)) continue;
@@ -215,12 +217,12 @@ Plan make_plan(gpu::Stream& s, const Library& library, const Ask& ask) {
 
 // The library with the stream set, or null.
 Library* library_of(gpu::Stream& s) {
-  if (!gpu::use_libraries || s.precision == Precision::bf16 || !dnn::available()) return nullptr;
+  if (s.precision == Precision::bf16 || !dnn::available()) return nullptr;
   Library& library = s.retained.get<Library>();
   const auto stream = dnn::native(s, "cudnn");
   if (!library.tried) {
     cudnnHandle_t handle{};
-    const cudnnStatus_t status = dnn::cudnnCreate(&handle);
+    const cudnnStatus_t status = functions().cudnnCreate(&handle);
     if (!cannot(status)) {
       expect(status, s, "cudnnCreate");
       library.handle.reset(handle);
@@ -228,7 +230,7 @@ Library* library_of(gpu::Stream& s) {
     library.tried = true;
   }
   if (!library.handle) return nullptr;
-  expect(dnn::cudnnSetStream(library.handle.get(), stream), s, "cudnnSetStream");
+  expect(functions().cudnnSetStream(library.handle.get(), stream), s, "cudnnSetStream");
   return &library;
 }
 
@@ -308,7 +310,7 @@ bool compute(gpu::Stream& s, const Library& library, Plan& plan, const Ask& ask,
       stage_images(s, x, part.batch * image, room, stage);
       x = stage;
     }
-    const cudnnStatus_t status = dnn::cudnnConvolutionForward(
+    const cudnnStatus_t status = functions().cudnnConvolutionForward(
         library.handle.get(), &one, plan.x.get(), x, plan.w.get(), w.packed, plan.convolution.get(),
         algorithms[plan.algorithm], memory + sums_bytes, plan.workspace_bytes, &zero, plan.y.get(),
         sums);

@@ -39,7 +39,6 @@
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/tensor_product.cuh"
 #include "kernels/device_error.h"
-#include "kernels/libraries.h"
 
 namespace whence::k {
 namespace {
@@ -93,8 +92,8 @@ __global__ void finish_rows_kernel(const real* sums, int64_t sums_stride, int64_
 
 // --- the library ---
 
-using namespace gpu::lt;  // its types and values
-namespace lt = gpu::lt;   // its functions
+using namespace gpu::lt;
+namespace lt = gpu::lt;
 
 constexpr int64_t nominal_rows = 4096, max_rows = 16384;
 constexpr int64_t tried_rows[] = {
@@ -128,7 +127,7 @@ struct LibraryProducts {
   LibraryProducts(const LibraryProducts&) = delete;
   LibraryProducts& operator=(const LibraryProducts&) = delete;
   ~LibraryProducts() {
-    if (handle) lt::cublasLtDestroy(handle);
+    if (handle) functions().cublasLtDestroy(handle);
   }
 };
 
@@ -141,7 +140,7 @@ void expect(gpu::Stream& s, cublasStatus_t status, const char* function, const P
       status == CUBLAS_STATUS_ALLOC_FAILED ? DeviceError::out_of_memory : DeviceError::refused,
       std::string(function) + " for " + std::to_string(rows) + " rows, " + std::to_string(p.n) +
           " columns, " + std::to_string(p.k) + " summed in " + to_string(p.factors) + ": " +
-          lt::cublasLtGetStatusName(status));
+          functions().cublasLtGetStatusName(status));
 }
 
 // The library's descriptions of a problem of so many rows.
@@ -155,7 +154,7 @@ struct Description {
                          : p.factors == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
                                                         : CUBLAS_COMPUTE_32F;
     const auto factor = p.factors == Precision::bf16 ? CUDA_R_16BF : CUDA_R_32F;
-    expect(s, lt::cublasLtMatmulDescCreate(&operation, compute, CUDA_R_32F),
+    expect(s, functions().cublasLtMatmulDescCreate(&operation, compute, CUDA_R_32F),
            "cublasLtMatmulDescCreate", p, rows);
     const int32_t transposed = CUBLAS_OP_T;
     set(s, p, rows, CUBLASLT_MATMUL_DESC_TRANSA, transposed);
@@ -167,7 +166,8 @@ struct Description {
     const auto lay_out = [&](cublasLtMatrixLayout_t* to, auto type, int64_t adjacent, int64_t lines,
                              int64_t apart) {
       expect(s,
-             lt::cublasLtMatrixLayoutCreate(to, type, uint64_t(adjacent), uint64_t(lines), apart),
+             functions().cublasLtMatrixLayoutCreate(to, type, uint64_t(adjacent), uint64_t(lines),
+                                                    apart),
              "cublasLtMatrixLayoutCreate", p, rows);
     };
     lay_out(&packed, factor, p.k, p.n, p.k);
@@ -177,16 +177,17 @@ struct Description {
   Description(const Description&) = delete;
   Description& operator=(const Description&) = delete;
   ~Description() {
-    if (operation) lt::cublasLtMatmulDescDestroy(operation);
+    if (operation) functions().cublasLtMatmulDescDestroy(operation);
     for (const auto layout : {packed, a, c})
-      if (layout) lt::cublasLtMatrixLayoutDestroy(layout);
+      if (layout) functions().cublasLtMatrixLayoutDestroy(layout);
   }
 
  private:
   template <class T>
   void set(gpu::Stream& s, const Problem& p, int64_t rows, cublasLtMatmulDescAttributes_t attribute,
            const T& value) {
-    expect(s, lt::cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof value),
+    expect(s,
+           functions().cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof value),
            "cublasLtMatmulDescSetAttribute", p, rows);
   }
 };
@@ -197,11 +198,13 @@ struct Preference {
 
   Preference() = default;
   Preference(gpu::Stream& s, const Problem& p) : Preference() {
-    expect(s, lt::cublasLtMatmulPreferenceCreate(&handle), "cublasLtMatmulPreferenceCreate", p,
-           nominal_rows);
+    expect(s, functions().cublasLtMatmulPreferenceCreate(&handle), "cublasLtMatmulPreferenceCreate",
+           p, nominal_rows);
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-      expect(s, lt::cublasLtMatmulPreferenceSetAttribute(handle, attribute, &value, sizeof value),
-             "cublasLtMatmulPreferenceSetAttribute", p, nominal_rows);
+      expect(
+          s,
+          functions().cublasLtMatmulPreferenceSetAttribute(handle, attribute, &value, sizeof value),
+          "cublasLtMatmulPreferenceSetAttribute", p, nominal_rows);
     };
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{no_workspace});
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
@@ -213,7 +216,7 @@ struct Preference {
   Preference(const Preference&) = delete;
   Preference& operator=(const Preference&) = delete;
   ~Preference() {
-    if (handle) lt::cublasLtMatmulPreferenceDestroy(handle);
+    if (handle) functions().cublasLtMatmulPreferenceDestroy(handle);
   }
 };
 
@@ -230,19 +233,19 @@ bool suits(gpu::Stream& s, cublasLtHandle_t handle, const Problem& p,
   int32_t splits = 0, out_of_place = 0;
   size_t written = 0;
   const auto got = [](cublasStatus_t status) { return status == CUBLAS_STATUS_SUCCESS; };
-  if (!got(lt::cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM,
-                                                    &splits, sizeof splits, &written)) ||
-      !got(lt::cublasLtMatmulAlgoCapGetAttribute(&algorithm,
-                                                 CUBLASLT_ALGO_CAP_OUT_OF_PLACE_RESULT_SUPPORT,
-                                                 &out_of_place, sizeof out_of_place, &written)))
+  if (!got(functions().cublasLtMatmulAlgoConfigGetAttribute(
+          &algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &splits, sizeof splits, &written)) ||
+      !got(functions().cublasLtMatmulAlgoCapGetAttribute(
+          &algorithm, CUBLASLT_ALGO_CAP_OUT_OF_PLACE_RESULT_SUPPORT, &out_of_place,
+          sizeof out_of_place, &written)))
     return false;
   // One part may be called 0 splits as well.
   if (splits > 1 || (p.residual && !out_of_place)) return false;
   for (const int64_t rows : tried_rows) {
     const Description d(s, p, rows, bias_of(p));
     cublasLtMatmulHeuristicResult_t result{};
-    if (!got(lt::cublasLtMatmulAlgoCheck(handle, d.operation, d.packed, d.a, d.c, d.c, &algorithm,
-                                         &result)) ||
+    if (!got(functions().cublasLtMatmulAlgoCheck(handle, d.operation, d.packed, d.a, d.c, d.c,
+                                                 &algorithm, &result)) ||
         result.workspaceSize > no_workspace)
       return false;
   }
@@ -255,7 +258,7 @@ Algorithm choose(gpu::Stream& s, cublasLtHandle_t handle, const Problem& p) {
   const Preference preference(s, p);
   cublasLtMatmulHeuristicResult_t offers[max_offers] = {};
   int count = 0;
-  const cublasStatus_t status = lt::cublasLtMatmulAlgoGetHeuristic(
+  const cublasStatus_t status = functions().cublasLtMatmulAlgoGetHeuristic(
       handle, d.operation, d.packed, d.a, d.c, d.c, preference.handle, max_offers, offers, &count);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
   expect(s, status, "cublasLtMatmulAlgoGetHeuristic", p, nominal_rows);
@@ -267,7 +270,7 @@ Algorithm choose(gpu::Stream& s, cublasLtHandle_t handle, const Problem& p) {
 
 const Algorithm& algorithm_for(gpu::Stream& s, LibraryProducts& library, const Problem& p) {
   if (!library.handle)
-    expect(s, lt::cublasLtCreate(&library.handle), "cublasLtCreate", p, nominal_rows);
+    expect(s, functions().cublasLtCreate(&library.handle), "cublasLtCreate", p, nominal_rows);
   const auto known = library.chosen.find(p);
   if (known != library.chosen.end()) return known->second;
   return library.chosen.emplace(p, choose(s, library.handle, p)).first->second;
@@ -281,9 +284,9 @@ void multiply(gpu::Stream& s, cublasLtHandle_t handle, const cublasLtMatmulAlgo_
   const Description d(s, p, rows, bias);
   const float one = 1, weight = residual ? 1 : 0;
   expect(s,
-         lt::cublasLtMatmul(handle, d.operation, &one, packed, d.packed, a, d.a, &weight,
-                            residual ? residual : c, d.c, c, d.c, &algorithm, nullptr, no_workspace,
-                            stream),
+         functions().cublasLtMatmul(handle, d.operation, &one, packed, d.packed, a, d.a, &weight,
+                                    residual ? residual : c, d.c, c, d.c, &algorithm, nullptr,
+                                    no_workspace, stream),
          "cublasLtMatmul", p, rows);
 }
 
@@ -321,7 +324,7 @@ void finish_rows(gpu::Stream& s, const real* sums, int64_t sums_stride, int64_t 
 bool library_product(gpu::Stream& s, const real* a, int64_t a_stride, const real* packed, int64_t m,
                      int64_t n, int64_t k, const Epilogue& e, real* c, int64_t c_stride) {
   constexpr int64_t limit = INT32_MAX;  // of the library's sizes
-  if (!gpu::use_libraries || !lt::available()) return false;
+  if (!lt::available()) return false;
   if (k <= 0 || n > limit || k > limit || a_stride < k || c_stride < n) return false;
   lt::native(s, "cublasLt");
   const Precision factors = on_tensor_cores(s.precision, k) ? s.precision : Precision::f32;

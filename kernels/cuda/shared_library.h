@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernels/cuda/stream.h"
+#include "kernels/libraries.h"
 
 namespace whence::cuda {
 
@@ -51,34 +52,26 @@ inline cudaStream_t native(Stream& s, const char* name) {
 // Throws what the device has to say about a call that failed.
 inline void expect_alive(Stream& s, const char* name) { s.check_work(name); }
 
-// In a namespace of the library's: the functions of its header that list(each) names, under their
-// own names and opened at first use with SharedLibrary(...); available(), whether all are there;
-// and the two above. To be called with the namespace: what the header declares without one is not
-// linked.
+// In a namespace of the library's: functions(), a table of those that list(each) names, opened at
+// first use with SharedLibrary(...); available(), whether it is to be used and all are there; and
+// the two above. What the header declares is not linked: calls go through the table.
 #define WHENCE_LIBRARY_POINTER(name) decltype(&::name) name = nullptr
 #define WHENCE_LIBRARY_GET(name) complete = library.get(name, #name) && complete
-#define WHENCE_LIBRARY_FORWARD(name)       \
-  template <class... A>                    \
-  auto name(A... arguments) {              \
-    return functions().name(arguments...); \
-  }                                        \
-  static_assert(true)
-#define WHENCE_LIBRARY(list, ...)                          \
-  struct Functions {                                       \
-    list(WHENCE_LIBRARY_POINTER);                          \
-    bool complete = true;                                  \
-    Functions() {                                          \
-      const SharedLibrary library(__VA_ARGS__);            \
-      list(WHENCE_LIBRARY_GET);                            \
-    }                                                      \
-  };                                                       \
-  inline const Functions& functions() {                    \
-    static const Functions all;                            \
-    return all;                                            \
-  }                                                        \
-  list(WHENCE_LIBRARY_FORWARD);                            \
-  inline bool available() { return functions().complete; } \
-  using cuda::expect_alive;                                \
+#define WHENCE_LIBRARY(list, ...)                                           \
+  struct Functions {                                                        \
+    list(WHENCE_LIBRARY_POINTER);                                           \
+    bool complete = true;                                                   \
+    Functions() {                                                           \
+      const SharedLibrary library(__VA_ARGS__);                             \
+      list(WHENCE_LIBRARY_GET);                                             \
+    }                                                                       \
+  };                                                                        \
+  inline const Functions& functions() {                                     \
+    static const Functions all;                                             \
+    return all;                                                             \
+  }                                                                         \
+  inline bool available() { return use_libraries && functions().complete; } \
+  using cuda::expect_alive;                                                 \
   using cuda::native
 
 }  // namespace whence::cuda

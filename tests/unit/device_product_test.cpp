@@ -3,8 +3,12 @@
 // expectation that only a GPU can confirm.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "kernels/libraries.h"
+#ifdef WHENCE_HAVE_SIMT
+#include "tests/twins/cublaslt.h"
+#endif
 #include "tests/unit/devices.h"
 #include "tests/unit/random_tensors.h"
 #include "whence/ops.h"
@@ -13,14 +17,18 @@
 namespace whence {
 namespace {
 
-// Products by NVIDIA's library, or its twin on the emulator, or by whence's kernels alone.
+// Products by NVIDIA's library, or its double on the emulator, or by whence's kernels alone.
 struct Libraries {
-  explicit Libraries(bool used) { set(used, used); }
-  ~Libraries() { set(true, false); }  // as a program starts
-  static void set(bool on_cuda, bool on_simt) {
-    cuda::use_libraries = on_cuda;
-    simt::use_libraries = on_simt;
+  explicit Libraries(bool used) {
+    cuda::use_libraries = used;
+#ifdef WHENCE_HAVE_SIMT
+    if (used) double_.emplace();
+#endif
   }
+  ~Libraries() { cuda::use_libraries = true; }
+#ifdef WHENCE_HAVE_SIMT
+  std::optional<twins::lt::Installed> double_;
+#endif
 };
 
 class ProductOnDevice : public testing::TestWithParam<std::string> {};

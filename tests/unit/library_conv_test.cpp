@@ -1,15 +1,14 @@
 // Convolutions by cuDNN: what is asked of it, what is left to the kernels of whence, and that
-// nothing depends on the batch. Through the emulator's twin of the library.
+// nothing depends on the batch. Through a double of the library.
 #if defined(WHENCE_HAVE_SIMT) && !defined(WHENCE_F64)
 #include "kernels/cuda/library_conv.cuh"
 
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/device_error.h"
-#include "kernels/libraries.h"
-#include "kernels/simt/cudnn.h"
 #include "tests/ref/conv.h"
 #include "tests/ref/functions.h"
 #include "tests/ref/linear.h"
+#include "tests/twins/cudnn.h"
 #include "tests/unit/random_tensors.h"
 #include "tests/unit/tiny_model.h"
 
@@ -17,20 +16,19 @@ namespace whence {
 namespace {
 
 using namespace ref;
-namespace dnn = simt::dnn;
+namespace dnn = twins::dnn;
 using k::ConvSize;
 using k::DeviceError;
 using k::Unary;
 
 struct LibraryConv : testing::Test {
-  LibraryConv() { simt::use_libraries = true; }
   ~LibraryConv() override {
-    simt::use_libraries = false;
     dnn::answer({});
     EXPECT_EQ(dnn::live_objects(), before_) << "left behind";
   }
 
  private:
+  dnn::Installed library_;
   size_t before_ = dnn::live_objects();
 };
 
@@ -78,9 +76,9 @@ struct Case {
     return run(s);
   }
   Reals run_without_library(Precision precision = Precision::f32) const {
-    simt::use_libraries = false;
+    const auto* library = std::exchange(simt::dnn::installed, nullptr);
     const Reals result = run(precision);
-    simt::use_libraries = true;
+    simt::dnn::installed = library;
     return result;
   }
 

@@ -1,14 +1,12 @@
 // Products by the library: what is asked of it, what is left to the kernels of whence, and that
-// nothing depends on how many rows share a call. Through the emulator's twin of cuBLASLt, whose own
-// tests are in cublaslt_test.cpp.
+// nothing depends on how many rows share a call. Through a double of cuBLASLt.
 #if defined(WHENCE_HAVE_SIMT) && !defined(WHENCE_F64)
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/device_error.h"
-#include "kernels/libraries.h"
 #include "kernels/product.h"
-#include "kernels/simt/cublaslt.h"
 #include "tests/ref/functions.h"
 #include "tests/ref/linear.h"
+#include "tests/twins/cublaslt.h"
 #include "tests/unit/random_tensors.h"
 #include "tests/unit/tiny_model.h"
 
@@ -16,7 +14,7 @@ namespace whence {
 namespace {
 
 using namespace ref;
-namespace lt = simt::lt;
+namespace lt = twins::lt;
 using k::DeviceError;
 using k::Unary;
 
@@ -24,14 +22,13 @@ constexpr Precision precisions[] = {Precision::f32, Precision::tf32, Precision::
 constexpr real untouched = -7;
 
 struct LibraryProduct : testing::Test {
-  LibraryProduct() { simt::use_libraries = true; }
   ~LibraryProduct() override {
-    simt::use_libraries = false;
     lt::offer(lt::usual_offers());
     EXPECT_EQ(lt::live_objects(), before_) << "left behind";
   }
 
  private:
+  lt::Installed library_;
   size_t before_ = lt::live_objects();
 };
 
@@ -299,7 +296,8 @@ TEST_F(LibraryProduct, failures_are_device_errors) {
                                                                  : DeviceError::refused);
       const std::string text = e.what();
       EXPECT_EQ(text.rfind(function, 0), 0u) << text;
-      EXPECT_NE(text.find(lt::cublasLtGetStatusName(status)), std::string::npos) << text;
+      EXPECT_NE(text.find(lt::functions().cublasLtGetStatusName(status)), std::string::npos)
+          << text;
       EXPECT_NE(text.find("7 columns, 16 summed in f32"), std::string::npos) << text;
     }
     expect_within(c.run(s), c.want(Precision::f32), "the next one");
