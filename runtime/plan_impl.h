@@ -52,6 +52,11 @@ struct Plan::Impl {
   Impl(const Values& keep, const Options& options);
   void number_slots();
   void place_slots();
+  std::vector<int> last_readers() const;
+  std::vector<bool> pinned_slots() const;
+  int64_t alias_offset(const Step& step) const;
+  int overwritten(int step) const;
+  std::vector<Type> types_read(const Step& step) const;
   void bind(const Weights& weights);
   void make_views();
   void run(Stage stage);
