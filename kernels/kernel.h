@@ -1,15 +1,16 @@
 // What every kernel family shares: the stream type and the macro that declares a kernel once.
 //
 // Contract of all kernels: dense pointers, sizes, options, in that order after the stream; no
-// allocation of results (scratch is kept by the threads that used it), no global state; any size is
-// correct, including 0, 1 and odd ones; outputs may alias inputs only where the header says so. The
-// bits of a result do not depend on the number of threads, nor on how many rows or samples share a
-// call.
+// allocation of results (scratch is lent to the stream, see kernels/loan.h: while it is asking, a
+// kernel touches no operand), no global state; any size is correct, including 0, 1 and odd ones;
+// outputs may alias inputs only where the header says so. The bits of a result do not depend on the
+// number of threads, nor on how many rows or samples share a call.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/loan.h"
 #include "whence/real.h"
 
 namespace whence::cpu {
@@ -17,6 +18,8 @@ namespace whence::cpu {
 // Where CPU kernels run: on at most `threads` threads, the caller among them.
 struct Stream {
   int threads = 1;
+  Loan* loan = nullptr;  // of scratch memory, if there is one
+  bool asking() const { return loan && loan->asking(); }
 };
 
 }  // namespace whence::cpu

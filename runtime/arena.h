@@ -11,10 +11,11 @@ struct Lifetime {
   size_t bytes = 0;
   int first = 0, last = 0;
   size_t offset = 0;  // written by place()
+  size_t align = 64;
 };
 
-// Gives every buffer an offset (a multiple of 64 bytes) so that no two buffers with a common step
-// overlap, large ones first, each at the lowest free place. Returns the size of the block.
+// Gives every buffer an offset (a multiple of its alignment) so that no two buffers with a common
+// step overlap, large ones first, each at the lowest free place. Returns the size of the block.
 size_t place(std::vector<Lifetime>& buffers);
 
 }  // namespace whence

@@ -137,6 +137,7 @@ Stream make_stream(Device device, int threads) {
     }
   }
 #endif
+  std::visit([&](auto& q) { q.loan = s.loan.get(); }, s.backend);
   return s;
 }
 

@@ -94,6 +94,11 @@ void* Plan::Impl::address(const Slot& s) const {
   return static_cast<char*>(memory.get()) + buffers[size_t(s.buffer)].offset + s.offset;
 }
 
+void* Plan::Impl::scratch_address(const Step& step) const {
+  if (step.scratch < 0) return nullptr;
+  return static_cast<char*>(memory.get()) + buffers[size_t(step.scratch)].offset;
+}
+
 void* Plan::Impl::host_address(int s) {
   const auto at = mirrors.find(s);
   if (at == mirrors.end()) return address(slots[size_t(s)]);
@@ -208,6 +213,9 @@ void Plan::Impl::compute_weights(const Weights& weights) {
       }
       const auto fresh = allocate(stream, out.value.type().bytes());
       const View to{fresh.get(), out.value.type()};
+      const size_t needed = scratch_bytes(stream, op, in, {&to, 1});
+      const auto scratch = allocate(stream, needed);
+      stream.loan->lend(scratch.get(), needed);
       op.run(stream, in, {&to, 1});
       wait(stream);
       return fresh;
@@ -242,7 +250,9 @@ void Plan::Impl::run(Stage stage) {
   const auto queue = [&] {
     for (int i = from; i < to; ++i) {
       const Step& step = steps[size_t(i)];
-      if (!step.alias) node(step.node).op->run(stream, step.in_views, step.out_views);
+      if (step.alias) continue;
+      stream.loan->lend(scratch_address(step), step.scratch_bytes);
+      node(step.node).op->run(stream, step.in_views, step.out_views);
     }
   };
   if (stream.on_host()) return queue();

@@ -39,6 +39,8 @@ struct Step {
   std::vector<int> in, out;  // slots; -1: an output that nobody reads
   std::vector<View> in_views, out_views;
   bool alias = false;  // its output is its input's memory: nothing runs
+  size_t scratch_bytes = 0;
+  int scratch = -1;  // the buffer of its scratch memory
 };
 
 struct Slot {
@@ -47,6 +49,9 @@ struct Slot {
   size_t offset = 0;  // inside the buffer
   Tensor tensor;      // weights stage
 };
+
+// Bytes of scratch memory that a run of `op` takes on `s`, on memory that need not exist.
+size_t scratch_bytes(Stream& s, const Op& op, std::span<const View> in, std::span<const View> out);
 
 struct Plan::Impl {
   Impl(const Values& keep, const Options& options);
@@ -57,6 +62,7 @@ struct Plan::Impl {
   int64_t alias_offset(const Step& step) const;
   int overwritten(int step) const;
   std::vector<Type> types_read(const Step& step) const;
+  size_t scratch_of(const Step& step);
   void bind(const Weights& weights);
   void make_views();
   void run(Stage stage);
@@ -69,6 +75,7 @@ struct Plan::Impl {
   void make_mirrors();
   void* host_address(int slot);  // for the caller to read
   void* address(const Slot& s) const;
+  void* scratch_address(const Step& step) const;
 
   const Node& node(int n) const { return program.graph->node(n); }
   int slot(Value v) const {

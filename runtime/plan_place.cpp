@@ -57,6 +57,30 @@ int Plan::Impl::overwritten(int i) const {
   return std::count_if(step.in.begin(), step.in.end(), same) == 1 ? over : -1;
 }
 
+size_t scratch_bytes(Stream& s, const Op& op, std::span<const View> in, std::span<const View> out) {
+  s.loan->ask();
+  op.run(s, in, out);
+  const size_t bytes = s.loan->most();
+  s.loan->end();
+  return bytes;
+}
+
+// Scratch: asked for before there is memory. How an address is aligned may matter; a weight may be
+// a part of a larger one.
+size_t Plan::Impl::scratch_of(const Step& step) {
+  const auto view = [&](const Slot& s) {
+    const size_t from_line = s.buffer < 0 ? sizeof(real) : s.offset % Loan::alignment;
+    return View{static_cast<char*>(Loan::nowhere()) + from_line, s.value.type()};
+  };
+  std::vector<View> in, out;
+  for (int s : step.in) in.push_back(view(slots[size_t(s)]));
+  for (size_t o = 0; o < step.out.size(); ++o) {
+    const int s = step.out[o];
+    out.push_back(s < 0 ? View{nullptr, node(step.node).out[o]} : view(slots[size_t(s)]));
+  }
+  return scratch_bytes(stream, *node(step.node).op, in, out);
+}
+
 void Plan::Impl::place_slots() {
   const int end = int(steps.size());
   const std::vector<int> last_read = last_readers();
@@ -95,6 +119,10 @@ void Plan::Impl::place_slots() {
       Lifetime& life = buffers[size_t(slots[size_t(s)].buffer)];
       life.last = std::max(life.last, pinned[size_t(s)] ? end : last_read[size_t(s)]);
     }
+    step.scratch_bytes = step.alias ? 0 : scratch_of(step);
+    if (step.scratch_bytes == 0) continue;
+    step.scratch = int(buffers.size());
+    buffers.push_back({step.scratch_bytes, i, i, 0, Loan::alignment});
   }
   arena_bytes = place(buffers);
 }

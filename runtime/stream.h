@@ -31,6 +31,7 @@ struct Stream {
                >
       backend;
   Device device;
+  std::unique_ptr<Loan> loan = std::make_unique<Loan>();  // of scratch memory, to `backend`
 
   // The host reads and writes what kernels do: there are no copies and nothing to wait for.
   bool on_host() const { return device.kind == Device::cpu; }

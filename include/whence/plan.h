@@ -47,7 +47,9 @@ class Plan {
   std::span<const real> view(Value kept) const;
   Tensor get(Value kept) const;  // a copy
 
-  size_t bytes() const;          // of activations: one allocation on the device, made here
+  // Of activations and of what kernels need while they run: one allocation on the device, made
+  // here.
+  size_t bytes() const;
   size_t derived_bytes() const;  // of what the weights stage holds
   int steps(Stage stage) const;
   int steps(std::string_view kind) const;  // how many steps of this kind of op run

@@ -2,8 +2,6 @@
 // query rows whose scores stay in cache, and sums of maps over heads.
 #pragma once
 
-#include <memory>
-
 #include "kernels/attention.h"
 #include "kernels/cpu/panel.h"
 #include "kernels/cpu/parallel.h"
@@ -41,10 +39,9 @@ struct Head {
         stride(z.heads * z.width) {}
 };
 
-// Rows [first, first + count) of a head's operand, close together.
-template <class Tag>
-Left gather(const real* at, int64_t stride, int64_t first, int64_t count, int64_t width) {
-  real* rows = scratch<Tag>(count * width);
+// Rows [first, first + count) of a head's operand, close together in `rows`.
+inline Left gather(const real* at, int64_t stride, int64_t first, int64_t count, int64_t width,
+                   real* rows) {
   for (int64_t i = 0; i < count; ++i) {
     std::memcpy(rows + i * width, at + (first + i) * stride, size_t(width) * sizeof(real));
   }
@@ -69,29 +66,30 @@ inline void probabilities(const Left& q, int64_t rows, const real* keys, int64_t
 // the slots are added when the round is over. A single thread adds at once.
 class HeadMean {
  public:
-  HeadMean(real* out, const k::AttentionSize& size, int64_t slots)
-      : out_(out), size_(size), map_(size.queries * size.keys) {
-    if (out_ && slots > 1) slots_.reset(new real[size_t(slots * map_)]);
-  }
+  HeadMean(const Stream& s, real* out, const k::AttentionSize& size, int64_t slots)
+      : out_(out),
+        size_(size),
+        map_(size.queries * size.keys),
+        in_slots_(out && slots > 1),
+        slots_(s, in_slots_ ? slots : 0, map_) {}
   explicit operator bool() const { return out_ != nullptr; }
 
   // Row `query` of the map of `item`, which has place `slot` in its round.
   void put(int64_t item, int64_t slot, int64_t query, const real* row) {
-    if (slots_) {
-      std::memcpy(slots_.get() + slot * map_ + query * size_.keys, row,
-                  size_t(size_.keys) * sizeof(real));
+    if (in_slots_) {
+      std::memcpy(slots_.of(slot) + query * size_.keys, row, size_t(size_.keys) * sizeof(real));
     } else {
       add(item, query, row);
     }
   }
   // Adds the maps of a round of items [first, first + count).
   void finish_round(const Stream& s, int64_t first, int64_t count) {
-    if (!slots_) return;
+    if (!in_slots_) return;
     parallel_ranges(s, size_.queries, row_grain(count * size_.keys),
                     [&](int64_t begin, int64_t end) {
                       for (int64_t i = 0; i < count; ++i)
                         for (int64_t query = begin; query < end; ++query) {
-                          add(first + i, query, slots_.get() + i * map_ + query * size_.keys);
+                          add(first + i, query, slots_.of(i) + query * size_.keys);
                         }
                     });
   }
@@ -110,17 +108,18 @@ class HeadMean {
   real* out_;
   k::AttentionSize size_;
   int64_t map_;
-  std::unique_ptr<real[]> slots_;
+  bool in_slots_;
+  Scratch<real> slots_;
 };
 
-// f(item, slot) for all heads of all samples on the stream's threads; if maps are summed over
-// heads, in rounds of one item a thread, with finish(first, count) after each.
+// f(item, slot, worker) for all heads of all samples on the stream's threads; if maps are summed
+// over heads, in rounds of one item a thread, with finish(first, count) after each.
 template <class F, class G>
 void each_head(const Stream& s, const k::AttentionSize& z, int64_t round, F&& f, G&& finish) {
   const int64_t items = z.batch * z.heads;
   for (int64_t first = 0; first < items; first += round) {
     const int64_t count = std::min(round, items - first);
-    parallel_items(s, count, [&](int64_t i) { f(first + i, i); });
+    parallel_items(s, count, [&](int64_t i, int64_t worker) { f(first + i, i, worker); });
     finish(first, count);
   }
 }
@@ -128,7 +127,8 @@ void each_head(const Stream& s, const k::AttentionSize& z, int64_t round, F&& f,
 // Threads worth starting for maps of this size.
 inline Stream attention_stream(const Stream& s, const k::AttentionSize& z) {
   const int64_t work = z.batch * z.heads * z.queries * z.keys * z.width;
-  return {int(std::clamp<int64_t>(work / attention_work_per_thread, 1, std::max(s.threads, 1)))};
+  const int64_t threads = work / attention_work_per_thread;
+  return {int(std::clamp<int64_t>(threads, 1, std::max(s.threads, 1))), s.loan};
 }
 
 }  // namespace WHENCE_ISA

@@ -17,6 +17,27 @@ namespace {
 
 using namespace cpu;
 
+// What a thread needs for a head.
+struct Parts {
+  Layout layout;
+  int64_t keys, values, key_rows;    // panels of the head
+  int64_t p, g;                      // blocks of the maps
+  int64_t queries, contexts;         // a block's rows, close together
+  int64_t query_rows, context_rows;  // and as panels
+  int64_t gain;                      // a row
+  Parts(const AttentionSize& z, const MapSize& map)
+      : keys(layout.add(panels_count(z.keys, z.width))),
+        values(layout.add(panels_count(z.keys, z.width))),
+        key_rows(layout.add(panels_count(z.width, z.keys))),
+        p(layout.add(map.block * map.stride)),
+        g(layout.add(map.block * map.stride)),
+        queries(layout.add(map.block * z.width)),
+        contexts(layout.add(map.block * z.width)),
+        query_rows(layout.add(panels_count(z.width, map.block))),
+        context_rows(layout.add(panels_count(z.width, map.block))),
+        gain(layout.add(z.keys)) {}
+};
+
 struct Backward {
   const real *q, *k, *v, *dcontext;
   const AttentionSize& z;
@@ -24,6 +45,8 @@ struct Backward {
   const AttentionGradients& out;
   HeadMean &dprobs_mean, &relevance;
   real* chain;  // [B, H, N], a head's part of chain_out
+  const MapSize& map;
+  const Parts& parts;
 
   bool all_rows() const {
     return out.dq || out.dk || out.dv || out.dprobs || dprobs_mean || relevance;
@@ -39,34 +62,16 @@ struct Backward {
     return chain && out.chain_in[sample * z.queries + query] != 0;
   }
 
-  // Operands of the products, packed once for a head.
-  struct Panels {
-    real *keys = nullptr, *values = nullptr;  // columns are keys
-    real* key_rows = nullptr;                 // sums run over keys
-  };
-  Panels pack_head(const Head& h) const {
-    Panels panels;
-    if (needs_p()) {
-      panels.keys = scratch<struct Keys>(panels_count(z.keys, z.width));
-      pack_panels(k + h.at_key, z.keys, z.width, h.stride, 1, panels.keys);
-    }
-    if (needs_g()) {
-      panels.values = scratch<struct Values>(panels_count(z.keys, z.width));
-      pack_panels(v + h.at_key, z.keys, z.width, h.stride, 1, panels.values);
-    }
-    if (out.dq) {
-      panels.key_rows = scratch<struct KeyRows>(panels_count(z.width, z.keys));
-      pack_panels(k + h.at_key, z.width, z.keys, 1, h.stride, panels.key_rows);
-    }
-    return panels;
+  // Operands of the products, packed once for a head: columns are keys, or sums run over them.
+  void pack_head(const Head& h, real* scratch) const {
+    if (needs_p()) pack_panels(k + h.at_key, z.keys, z.width, h.stride, 1, scratch + parts.keys);
+    if (needs_g()) pack_panels(v + h.at_key, z.keys, z.width, h.stride, 1, scratch + parts.values);
+    if (out.dq) pack_panels(k + h.at_key, z.width, z.keys, 1, h.stride, scratch + parts.key_rows);
   }
 
-  void head(int64_t item, int64_t slot) const {
+  void head(int64_t item, int64_t slot, real* scratch) const {
     const Head h(z, item);
-    const MapSize map(z.keys);
-    const Panels panels = pack_head(h);
-    real* p = scratch<struct MapP>(map.block * map.stride);
-    real* g = scratch<struct MapG>(map.block * map.stride);
+    pack_head(h, scratch);
     if (chain) std::fill_n(chain + item * z.keys, z.keys, real(0));
     for (int64_t first = 0; first < z.queries;) {
       if (!wanted(h.sample, first)) {
@@ -76,40 +81,41 @@ struct Backward {
       int64_t rows = 1;
       const int64_t most = std::min(map.block, z.queries - first);
       while (rows < most && wanted(h.sample, first + rows)) ++rows;
-      block(h, slot, first, rows, panels, map, p, g);
+      block(h, slot, first, rows, scratch);
       first += rows;
     }
   }
 
-  void block(const Head& h, int64_t slot, int64_t first, int64_t rows, const Panels& panels,
-             const MapSize& map, real* p, real* g) const {
+  void block(const Head& h, int64_t slot, int64_t first, int64_t rows, real* scratch) const {
+    real *p = scratch + parts.p, *g = scratch + parts.g;
     if (needs_p()) {
-      probabilities(gather<struct Queries>(q + h.at_query, h.stride, first, rows, z.width), rows,
-                    panels.keys, z.width, map, scale, p);
+      const Left queries =
+          gather(q + h.at_query, h.stride, first, rows, z.width, scratch + parts.queries);
+      probabilities(queries, rows, scratch + parts.keys, z.width, map, scale, p);
     }
     const real* dc = dcontext + h.at_query + first * h.stride;
     if (out.dv) {
-      real* packed = scratch<struct ContextRows>(panels_count(z.width, rows));
+      real* packed = scratch + parts.context_rows;
       pack_panels(dc, z.width, rows, 1, h.stride, packed);
       multiply({p, 1, map.stride}, z.keys, packed, z.width, rows, out.dv + h.at_key, h.stride,
                first > 0);
     }
     if (!needs_g()) return;
-    multiply(gather<struct Contexts>(dc, h.stride, 0, rows, z.width), rows, panels.values, map.cols,
-             z.width, g, map.stride, false);
+    multiply(gather(dc, h.stride, 0, rows, z.width, scratch + parts.contexts), rows,
+             scratch + parts.values, map.cols, z.width, g, map.stride, false);
     for (int64_t i = 0; i < rows; ++i) {
-      maps(h, slot, first + i, p + i * map.stride, g + i * map.stride);
+      maps(h, slot, first + i, p + i * map.stride, g + i * map.stride, scratch + parts.gain);
     }
     if (!scores()) return;
     for (int64_t i = 0; i < rows; ++i) {
       score_gradient(p + i * map.stride, g + i * map.stride, map.cols);
     }
     if (out.dq) {
-      multiply({g, map.stride, 1}, rows, panels.key_rows, z.width, z.keys,
+      multiply({g, map.stride, 1}, rows, scratch + parts.key_rows, z.width, z.keys,
                out.dq + h.at_query + first * h.stride, h.stride, false);
     }
     if (out.dk) {
-      real* packed = scratch<struct QueryRows>(panels_count(z.width, rows));
+      real* packed = scratch + parts.query_rows;
       pack_panels(q + h.at_query + first * h.stride, z.width, rows, 1, h.stride, packed);
       multiply({g, 1, map.stride}, z.keys, packed, z.width, rows, out.dk + h.at_key, h.stride,
                first > 0);
@@ -117,7 +123,8 @@ struct Backward {
   }
 
   // What is captured of one row of P and G.
-  void maps(const Head& h, int64_t slot, int64_t query, const real* p, const real* g) const {
+  void maps(const Head& h, int64_t slot, int64_t query, const real* p, const real* g,
+            real* gain) const {
     const size_t bytes = size_t(z.keys) * sizeof(real);
     if (out.dprobs) std::memcpy(out.dprobs + (h.item * z.queries + query) * z.keys, g, bytes);
     if (out.dprobs_row && query == out.row_index) {
@@ -128,12 +135,11 @@ struct Backward {
     if (weight != 0) {
       real* to = chain + h.item * z.keys;
       each_vec(z.keys, [&](int64_t j, auto n) {
-        const Vec gain = Math<Vec>::positive(load(p + j, n) * load(g + j, n));
-        store(to + j, fma(splat(weight), gain, load(to + j, n)), n);
+        const Vec gained = Math<Vec>::positive(load(p + j, n) * load(g + j, n));
+        store(to + j, fma(splat(weight), gained, load(to + j, n)), n);
       });
     }
     if (relevance) {
-      real* gain = scratch<struct Gain>(z.keys);
       each_vec(z.keys, [&](int64_t j, auto n) {
         store(gain + j, Math<Vec>::positive(load(p + j, n) * load(g + j, n)), n);
       });
@@ -167,6 +173,7 @@ void join_chain(const real* chain, const AttentionSize& z, real* chain_out) {
 
 void attention_bwd(Stream& s, const real* q, const real* k, const real* v, const real* dcontext,
                    const AttentionSize& size, real scale, const AttentionGradients& out) {
+  if (s.asking() && (size.queries <= 0 || size.keys <= 0)) return;
   const int64_t key_elements = size.batch * size.keys * size.heads * size.width;
   if (size.queries <= 0) {
     if (out.dk) std::fill_n(out.dk, key_elements, real(0));
@@ -181,17 +188,25 @@ void attention_bwd(Stream& s, const real* q, const real* k, const real* v, const
   const Stream team = attention_stream(s, size);
   const bool summed = out.dprobs_mean || out.relevance;
   const int64_t round = summed ? team.threads : size.batch * size.heads;
-  HeadMean dprobs_mean(out.dprobs_mean, size, round), relevance(out.relevance, size, round);
-  real* chain =
-      out.chain_out ? scratch<struct Chain>(size.batch * size.heads * size.keys) : nullptr;
-  const Backward backward{q, k, v, dcontext, size, scale, out, dprobs_mean, relevance, chain};
+  HeadMean dprobs_mean(s, out.dprobs_mean, size, round), relevance(s, out.relevance, size, round);
+  const int64_t items = size.batch * size.heads;
+  const Scratch<real> chains(s, 1, out.chain_out ? items * size.keys : 0);
+  real* chain = out.chain_out ? chains.of(0) : nullptr;
+  const MapSize map(size.keys);
+  const Parts parts(size, map);
+  const Scratch<real> scratch(s, workers(team, std::min(round, items)), parts.layout.total());
+  const Backward backward{q,   k,           v,         dcontext, size, scale,
+                          out, dprobs_mean, relevance, chain,    map,  parts};
   each_head(
-      team, size, round, [&](int64_t item, int64_t slot) { backward.head(item, slot); },
+      team, size, round,
+      [&](int64_t item, int64_t slot, int64_t worker) {
+        backward.head(item, slot, scratch.of(worker));
+      },
       [&](int64_t first, int64_t count) {
         dprobs_mean.finish_round(team, first, count);
         relevance.finish_round(team, first, count);
       });
-  if (chain) join_chain(chain, size, out.chain_out);
+  if (chain && !s.asking()) join_chain(chain, size, out.chain_out);
 }
 
 }  // namespace whence::k

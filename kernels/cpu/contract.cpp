@@ -9,7 +9,7 @@
 //
 // Bytes: both operands and the result about once (each operand again for every 100 to 250 rows or
 // columns of the other). Bound by the FMA units, or by reading the matrix for a vector.
-#include <vector>
+#include <span>
 
 #include "kernels/cpu/panel.h"
 #include "kernels/cpu/parallel.h"
@@ -27,23 +27,34 @@ constexpr int64_t block_cols = (256 + panel_width - 1) / panel_width * panel_wid
 // Multiply-adds that are worth a thread.
 constexpr int64_t work_per_thread = 1 << 18;
 
-// Offsets of one operand for every index of a role, row-major over the role's axes.
-std::vector<int64_t> offsets(const Contraction::Role& role, int64_t Axis::*step) {
-  std::vector<int64_t> out{0};
-  for (int i = 0; i < role.count; ++i) {
+using Offsets = std::span<const int64_t>;
+
+int64_t extent(const Contraction::Role& role) {
+  int64_t n = 1;
+  for (int i = 0; i < role.count; ++i) n *= role.axes[size_t(i)].size;
+  return n;
+}
+
+// Writes the offsets of one operand for every index of a role, row-major over the role's axes, and
+// moves `to` behind them.
+Offsets offsets(const Contraction::Role& role, int64_t Axis::*step, int64_t*& to) {
+  int64_t* const out = to;
+  const int64_t count = extent(role);
+  if (count > 0) out[0] = 0;
+  // Axis by axis, the last index first: what an index becomes lies where no earlier one does.
+  for (int64_t i = 0, have = 1; i < role.count && count > 0; ++i) {
     const Axis& axis = role.axes[size_t(i)];
-    std::vector<int64_t> next;
-    next.reserve(out.size() * size_t(axis.size));
-    for (int64_t at : out)
-      for (int64_t j = 0; j < axis.size; ++j) next.push_back(at + j * (axis.*step));
-    out.swap(next);
+    for (int64_t at = have; at-- > 0;)
+      for (int64_t j = axis.size; j-- > 0;) out[at * axis.size + j] = out[at] + j * (axis.*step);
+    have *= axis.size;
   }
-  return out;
+  to += count;
+  return {out, size_t(count)};
 }
 
 // The common distance of the offsets [first, first + count), or 0 if there is none. A single offset
 // counts as adjacent to the next one.
-int64_t step_of(const std::vector<int64_t>& at, int64_t first, int64_t count) {
+int64_t step_of(Offsets at, int64_t first, int64_t count) {
   if (count <= 1) return 1;
   const int64_t step = at[size_t(first + 1)] - at[size_t(first)];
   for (int64_t i = first + 1; i + 1 < first + count; ++i) {
@@ -53,17 +64,21 @@ int64_t step_of(const std::vector<int64_t>& at, int64_t first, int64_t count) {
 }
 
 struct Index {
-  std::vector<int64_t> loops_a, loops_b, loops_c, rows_a, rows_c, cols_b, cols_c, sums_a, sums_b;
-  explicit Index(const Contraction& l)
-      : loops_a(offsets(l.loops, &Axis::a)),
-        loops_b(offsets(l.loops, &Axis::b)),
-        loops_c(offsets(l.loops, &Axis::c)),
-        rows_a(offsets(l.rows, &Axis::a)),
-        rows_c(offsets(l.rows, &Axis::c)),
-        cols_b(offsets(l.cols, &Axis::b)),
-        cols_c(offsets(l.cols, &Axis::c)),
-        sums_a(offsets(l.sums, &Axis::a)),
-        sums_b(offsets(l.sums, &Axis::b)) {}
+  Offsets loops_a, loops_b, loops_c, rows_a, rows_c, cols_b, cols_c, sums_a, sums_b;
+  // How many offsets there are.
+  static int64_t count(const Contraction& l) {
+    return 3 * extent(l.loops) + 2 * (extent(l.rows) + extent(l.cols) + extent(l.sums));
+  }
+  Index(const Contraction& l, int64_t* at)
+      : loops_a(offsets(l.loops, &Axis::a, at)),
+        loops_b(offsets(l.loops, &Axis::b, at)),
+        loops_c(offsets(l.loops, &Axis::c, at)),
+        rows_a(offsets(l.rows, &Axis::a, at)),
+        rows_c(offsets(l.rows, &Axis::c, at)),
+        cols_b(offsets(l.cols, &Axis::b, at)),
+        cols_c(offsets(l.cols, &Axis::c, at)),
+        sums_a(offsets(l.sums, &Axis::a, at)),
+        sums_b(offsets(l.sums, &Axis::b, at)) {}
   int64_t loops() const { return int64_t(loops_a.size()); }
   int64_t rows() const { return int64_t(rows_a.size()); }
   int64_t cols() const { return int64_t(cols_b.size()); }
@@ -78,8 +93,8 @@ Contraction exchanged(Contraction l) {
   return l;
 }
 
-void store_scaled(const real* sums, int64_t count, real scale, const std::vector<int64_t>& cols_c,
-                  int64_t first, real* c) {
+void store_scaled(const real* sums, int64_t count, real scale, Offsets cols_c, int64_t first,
+                  real* c) {
   const int64_t* at = cols_c.data() + first;
   if (step_of(cols_c, first, count) == 1) {
     real* to = c + at[0];
@@ -89,15 +104,29 @@ void store_scaled(const real* sums, int64_t count, real scale, const std::vector
   }
 }
 
+// What a thread needs for blocks of at most so many rows and columns: rows of a that were gathered,
+// panels of b, sums.
+struct BlockParts {
+  Layout layout;
+  int64_t rows, panels, sums;
+  BlockParts(int64_t most_rows, int64_t most_cols, int64_t most_sums)
+      : rows(layout.add(most_rows * (most_sums + lanes))),
+        panels(layout.add(panels_count(most_cols, most_sums))),
+        sums(layout.add(most_rows * sums_stride(most_cols))) {}
+  static int64_t sums_stride(int64_t cols) { return (cols + lanes - 1) / lanes * lanes; }
+};
+
 // One block of the result of one loop index.
 struct Block {
   const Index& x;
   const real *a, *b;  // of this loop index
   int64_t row, rows, col, cols;
+  const BlockParts& parts;
+  real* scratch;
 
   // Sums [from, from + count) cut where the step of `at` changes: f(first, count, step).
   template <class F>
-  static void each_run(const std::vector<int64_t>& at, int64_t from, int64_t count, F&& f) {
+  static void each_run(Offsets at, int64_t from, int64_t count, F&& f) {
     for (int64_t i = from; i < from + count;) {
       const int64_t step = i + 1 < from + count ? at[size_t(i + 1)] - at[size_t(i)] : 1;
       int64_t end = i + 1;
@@ -115,7 +144,7 @@ struct Block {
     if (row_step > 0 && sum_step == 1 && !collides) return {at, row_step, 1};
     if (row_step == 1 && sum_step > 1) return {at, 1, sum_step};
     const int64_t stride = count + lanes;
-    real* copy = scratch<struct Rows>(rows * stride);
+    real* copy = scratch + parts.rows;
     for (int64_t i = 0; i < rows; ++i) {
       const real* line = a + x.rows_a[size_t(row + i)];
       real* to = copy + i * stride - from;
@@ -128,7 +157,7 @@ struct Block {
   }
 
   const real* pack_cols(int64_t from, int64_t count) const {
-    real* panels = scratch<struct Cols>(panels_count(cols, count));
+    real* panels = scratch + parts.panels;
     for (int64_t j = 0; j < cols; j += panel_width) {
       const int64_t width = std::min<int64_t>(panel_width, cols - j);
       const int64_t col_step = step_of(x.cols_b, col + j, width);
@@ -150,8 +179,8 @@ struct Block {
   }
 
   void compute(real scale, real* c) const {
-    const int64_t stride = (cols + lanes - 1) / lanes * lanes;
-    real* sums = scratch<struct Sums>(rows * stride);
+    const int64_t stride = BlockParts::sums_stride(cols);
+    real* sums = scratch + parts.sums;
     if (x.sums() == 0) std::fill_n(sums, rows * stride, real(0));
     for (int64_t from = 0; from < x.sums(); from += block_sums) {
       const int64_t count = std::min(block_sums, x.sums() - from);
@@ -175,7 +204,11 @@ void blocks(const Stream& s, const real* a, const real* b, real* c, const Index&
     cols = std::max<int64_t>(panel_width, cols / 2 / panel_width * panel_width);
   }
   const Cuts down(x.rows(), rows), across(x.cols(), cols);
-  parallel_items({int(threads)}, x.loops() * down.pieces * across.pieces, [&](int64_t item) {
+  const int64_t items = x.loops() * down.pieces * across.pieces;
+  const Stream team{int(threads), s.loan};
+  const BlockParts parts(down.longest(), across.longest(), std::min(block_sums, x.sums()));
+  const Scratch<real> scratch(s, workers(team, items), parts.layout.total());
+  parallel_items(team, items, [&](int64_t item, int64_t worker) {
     const int64_t j = item % across.pieces, i = item / across.pieces % down.pieces;
     const auto loop = size_t(item / across.pieces / down.pieces);
     const Block block{x,
@@ -184,7 +217,9 @@ void blocks(const Stream& s, const real* a, const real* b, real* c, const Index&
                       down.cut(i),
                       down.cut(i + 1) - down.cut(i),
                       across.cut(j),
-                      across.cut(j + 1) - across.cut(j)};
+                      across.cut(j + 1) - across.cut(j),
+                      parts,
+                      scratch.of(worker)};
     block.compute(scale, c + x.loops_c[loop]);
   });
 }
@@ -275,7 +310,8 @@ void single_elements(const Stream& s, const real* a, const real* b, real* c, con
 
 void contract(Stream& s, const real* a, const real* b, real* c, const Contraction& letters,
               real scale) {
-  Index x(letters);
+  const Scratch<int64_t> memory(s, 1, Index::count(letters));
+  Index x(letters, memory.of(0));
   if (x.loops() == 0 || x.rows() == 0 || x.cols() == 0) return;
   if (x.rows() == 1 && x.cols() == 1) return single_elements(s, a, b, c, x, scale);
   // Columns are the side that is stored in vectors, and the side of the matrix for a vector.
@@ -283,7 +319,7 @@ void contract(Stream& s, const real* a, const real* b, real* c, const Contractio
   const bool cols_adjacent = step_of(x.cols_c, 0, x.cols()) == 1;
   if (x.rows() > 1 && (x.cols() == 1 || (rows_adjacent && !cols_adjacent))) {
     std::swap(a, b);
-    x = Index(exchanged(letters));
+    x = Index(exchanged(letters), memory.of(0));
   }
   if (!vector_path(s, a, b, c, x, scale)) blocks(s, a, b, c, x, scale);
 }

@@ -84,11 +84,20 @@ class Product {
     const int64_t items = g_.groups * strips.pieces * panels;
     const int64_t work = rows * g_.to * g_.groups * std::max<int64_t>(g_.sums(), 1);
     const int64_t grain = std::max<int64_t>(1, work_per_thread * items / work);
-    parallel_ranges(s, items, grain, [&](int64_t begin, int64_t end) {
+    const int64_t ranges = range_count(s, items, grain);
+    // What is gathered, and sums: of one tile at a time where one block of taps is all of them.
+    const int64_t together = std::min(panels, (items + ranges - 1) / ranges);
+    const int64_t rows_of_sums = blocks_.pieces <= 1 ? tile_rows : strips.longest() * together;
+    Layout parts;
+    const int64_t gathered = parts.add(strips.longest() * gather_stride(blocks_.longest()));
+    const int64_t sums = parts.add(rows_of_sums * panel_width);
+    const Scratch<real> scratch(s, workers(s, ranges), parts.total());
+    parallel_ranges(s, items, grain, [&](int64_t begin, int64_t end, int64_t worker) {
       while (begin < end) {
         const int64_t strip = begin / panels, first = begin - strip * panels;
         const int64_t last = std::min(panels, first + end - begin), at = strip % strips.pieces;
-        compute(strip / strips.pieces, strips.cut(at), strips.cut(at + 1), first, last);
+        compute(strip / strips.pieces, strips.cut(at), strips.cut(at + 1), first, last,
+                scratch.of(worker) + gathered, scratch.of(worker) + sums);
         begin += last - first;
       }
     });
@@ -96,18 +105,18 @@ class Product {
 
  private:
   // Result rows [row, end) of a group, panels [first, last).
-  void compute(int64_t group, int64_t row, int64_t end, int64_t first, int64_t last) const {
+  void compute(int64_t group, int64_t row, int64_t end, int64_t first, int64_t last, real* gathered,
+               real* sums) const {
     const int64_t rows = end - row, from = g_.from;
-    const Cuts blocks(g_.taps(), std::max<int64_t>(1, block_sums / std::max<int64_t>(from, 1)));
+    const Cuts& blocks = blocks_;
     const Cuts tiles(rows, tile_rows);
-    const bool whole = blocks.pieces <= 1;  // sums of one tile at a time
+    const bool whole = blocks.pieces <= 1;
     const int64_t stride = whole ? panel_width : (last - first) * panel_width;
-    real* sums = scratch<struct Sums>(whole ? tile_rows * panel_width : rows * stride);
     if (blocks.pieces == 0) std::fill_n(sums, tile_rows * panel_width, real(0));
     for (int64_t block = 0; block < std::max<int64_t>(blocks.pieces, 1); ++block) {
       const int64_t begin = blocks.pieces ? blocks.cut(block) : 0;
       const int64_t taps = blocks.pieces ? blocks.cut(block + 1) - begin : 0;
-      const Left left = gather(group, row, rows, begin, begin + taps);
+      const Left left = gather(group, row, rows, begin, begin + taps, gathered);
       for (int64_t p = first; p < last; ++p) {
         const real* panel = panel_at(group, p) + begin * from * panel_width;
         const int64_t width = std::min<int64_t>(panel_width, g_.to - p * panel_width);
@@ -141,9 +150,12 @@ class Product {
   }
 
   // Rows an odd number of lines apart, so that those of a tile fall into different cache sets.
-  Left gather(int64_t group, int64_t row, int64_t rows, int64_t begin, int64_t end) const {
-    const int64_t stride = (((end - begin) * g_.from + lanes - 1) / lanes | 1) * lanes;
-    real* to = scratch<struct Gathered>(rows * stride);
+  int64_t gather_stride(int64_t taps) const {
+    return ((taps * g_.from + lanes - 1) / lanes | 1) * lanes;
+  }
+  Left gather(int64_t group, int64_t row, int64_t rows, int64_t begin, int64_t end,
+              real* to) const {
+    const int64_t stride = gather_stride(end - begin);
     const int64_t sample = g_.source_height * g_.source_width * g_.groups * g_.from;
     Pixel p = pixel_of(g_, row);
     for (int64_t i = 0; i < rows; ++i, to_next(g_, p))
@@ -157,6 +169,7 @@ class Product {
   const Epilogue& epilogue_;
   real* result_;
   Finish store_;
+  const Cuts blocks_{g_.taps(), std::max<int64_t>(1, block_sums / std::max<int64_t>(g_.from, 1))};
 };
 
 // Few input channels would leave most columns of a panel empty in the backward direction. There
@@ -180,26 +193,41 @@ class NarrowGrad {
     const int64_t work = z_.batch * height_ * width_ * stride_ * z_.outputs;
     const int64_t grain =
         std::max<int64_t>(1, work_per_thread * items / std::max<int64_t>(work, 1));
-    parallel_ranges(s, items, grain, [&](int64_t begin, int64_t end) {
+    int64_t most_rows = 0;
+    for (int64_t i = 0; i < strips.pieces; ++i)
+      most_rows = std::max(most_rows, rows_read(strips.cut(i), strips.cut(i + 1)).count);
+    Layout layout;
+    const int64_t parts = layout.add(most_rows * width_ * stride_);
+    const int64_t line = layout.add(z_.width * z_.channels + lanes);
+    const Scratch<real> scratch(s, workers(s, range_count(s, items, grain)), layout.total());
+    parallel_ranges(s, items, grain, [&](int64_t begin, int64_t end, int64_t worker) {
       for (int64_t item = begin; item < end; ++item) {
         const int64_t at = item % strips.pieces;
-        strip(item / strips.pieces, strips.cut(at), strips.cut(at + 1));
+        strip(item / strips.pieces, strips.cut(at), strips.cut(at + 1), scratch.of(worker) + parts,
+              scratch.of(worker) + line);
       }
     });
   }
 
  private:
-  // Rows [begin, end) of a sample's dx.
-  void strip(int64_t sample, int64_t begin, int64_t end) const {
+  // The rows of dy that reach rows [begin, end) of dx.
+  struct RowsRead {
+    int64_t first, count;
+  };
+  RowsRead rows_read(int64_t begin, int64_t end) const {
     const int64_t reach = begin + z_.pad - z_.dilation * (z_.kernel_height - 1);
     const int64_t first = reach <= 0 ? 0 : (reach + z_.stride - 1) / z_.stride;
     const int64_t last = std::min((end - 1 + z_.pad) / z_.stride + 1, height_);
-    const int64_t pixels = std::max<int64_t>(0, last - first) * width_;
-    real* parts = scratch<struct Parts>(pixels * stride_);
+    return {first, std::max<int64_t>(0, last - first)};
+  }
+
+  // Rows [begin, end) of a sample's dx.
+  void strip(int64_t sample, int64_t begin, int64_t end, real* parts, real* line) const {
+    const auto [first, rows] = rows_read(begin, end);
+    const int64_t pixels = rows * width_;
     multiply({dy_ + (sample * height_ + first) * width_ * z_.outputs, z_.outputs, 1}, pixels,
              packed_, stride_, z_.outputs, parts, stride_, false);
     const int64_t count = z_.width * z_.channels;
-    real* line = scratch<struct GradLine>(count + lanes);
     for (int64_t h = begin; h < end; ++h) {
       std::fill_n(line, count, real(0));
       for (int64_t i = 0; i < z_.kernel_height; ++i) {
@@ -298,6 +326,7 @@ int64_t conv_packed_count(const ConvSize& z) {
 }
 
 void conv_pack(Stream& s, const real* weight, const ConvSize& z, bool backward, real* packed) {
+  if (s.asking()) return;
   if (z.pointwise()) {
     const int64_t in = z.channels, out = z.outputs;
     return backward ? pack(s, weight, in, out, 1, in, packed)
@@ -348,7 +377,11 @@ void conv_bwd_weight(Stream& s, const real* x, const real* dy, const ConvSize& z
   each_gather(z, false, [&](const Gather& g) {
     const int64_t panels = (g.sums() + panel_width - 1) / panel_width, taps = g.taps();
     const int64_t sample = z.height * z.width * z.channels;
-    parallel_items(s, g.groups * panels, [&](int64_t item) {
+    Layout parts;
+    const int64_t panel_at = parts.add(pixels * panel_width);
+    const int64_t sums_at = parts.add(g.to * panel_width);
+    const Scratch<real> scratch(s, workers(s, g.groups * panels), parts.total());
+    parallel_items(s, g.groups * panels, [&](int64_t item, int64_t worker) {
       const int64_t group = item / panels, first = item % panels * panel_width;
       const int64_t width = std::min<int64_t>(panel_width, g.sums() - first);
       // The channels that a tap gives to the panel.
@@ -364,8 +397,8 @@ void conv_bwd_weight(Stream& s, const real* x, const real* dy, const ConvSize& z
                              channel, j, count};
         j += count;
       }
-      real* panel = scratch<struct Panel>(pixels * panel_width);
-      real* sums = scratch<struct Slopes>(g.to * panel_width);
+      real* panel = scratch.of(worker) + panel_at;
+      real* sums = scratch.of(worker) + sums_at;
       std::fill_n(panel, pixels * panel_width, real(0));  // also what lies beyond `width`
       std::fill_n(sums, g.to * panel_width, real(0));
       for (int64_t row = 0; row < g.rows(); row += pixels) {

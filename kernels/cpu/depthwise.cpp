@@ -62,8 +62,10 @@ void depthwise(const Stream& s, const Gather& g, const real* source, const real*
   const int64_t piece = std::max<int64_t>(1, 2048 / std::max<int64_t>(stride, 1));
   const Finish store_sums = finish_for(epilogue);
   const int64_t work = g.across.count * channels * std::max<int64_t>(g.taps() / 4, 1);
-  parallel_ranges(s, g.batch * g.down.count, row_grain(work), [&](int64_t begin, int64_t end) {
-    real* sums = scratch<struct DepthwiseSums>(piece * stride);
+  const int64_t lines = g.batch * g.down.count, grain = row_grain(work);
+  const Scratch<real> scratch(s, workers(s, range_count(s, lines, grain)), piece * stride);
+  parallel_ranges(s, lines, grain, [&](int64_t begin, int64_t end, int64_t worker) {
+    real* sums = scratch.of(worker);
     for (int64_t line = begin; line < end; ++line)
       for (int64_t v = 0; v < g.across.count; v += piece) {
         const int64_t count = std::min(piece, g.across.count - v), row = line * g.across.count + v;

@@ -131,12 +131,20 @@ class Grouped {
     const Cuts rows(g_.down.count, std::max<int64_t>(most, 1));
     const int64_t items = g_.batch * rows.pieces * cols.pieces * bundles_;
     const int64_t work = g_.rows() * bundles_ * lanes * std::max<int64_t>(g_.sums(), 8) / items;
-    parallel_ranges(s, items, work_per_thread / work + 1, [&](int64_t begin, int64_t end) {
+    const int64_t grain = work_per_thread / work + 1;
+    // The source rows that a block copies, and the sums of a row of it.
+    Layout parts;
+    const int64_t image = parts.add(std::min(reach(g_.down, rows.longest()), g_.source_height) *
+                                    reach(g_.across, cols.longest()) * pixel_);
+    const int64_t sums = parts.add(block_cols * vecs * lanes);
+    const Scratch<real> scratch(s, workers(s, range_count(s, items, grain)), parts.total());
+    parallel_ranges(s, items, grain, [&](int64_t begin, int64_t end, int64_t worker) {
       for (int64_t item = begin; item < end; ++item) {
         const int64_t block = item / bundles_, i = block / cols.pieces, j = block % cols.pieces;
         const int64_t row = i % rows.pieces;
         compute(item % bundles_,
-                {i / rows.pieces, rows.cut(row), rows.cut(row + 1), cols.cut(j), cols.cut(j + 1)});
+                {i / rows.pieces, rows.cut(row), rows.cut(row + 1), cols.cut(j), cols.cut(j + 1)},
+                scratch.of(worker) + image, scratch.of(worker) + sums);
       }
     });
   }
@@ -146,7 +154,7 @@ class Grouped {
     int64_t sample, top, bottom, left, right;  // result rows and columns
   };
 
-  void compute(int64_t item, const Block& block) const {
+  void compute(int64_t item, const Block& block, real* image, real* sums) const {
     static constexpr auto tiles =
         grouped_tiles<width, vecs>(std::make_integer_sequence<int, tile_pixels(vecs)>());
     const Bundle bundle = bundle_of(g_, item);
@@ -156,14 +164,12 @@ class Grouped {
     const int64_t top = std::clamp<int64_t>(first, 0, g_.source_height);
     const int64_t bottom =
         std::clamp(first + reach(g_.down, block.bottom - block.top), top, g_.source_height);
-    real* image = scratch<struct GroupedImage>((bottom - top) * pitch);
     for (int64_t y = top; y < bottom; ++y)
       copy_row(bundle, block, y, pitch / pixel_, image + (y - top) * pitch);
 
     const real* weights = packed_ + item * g_.sums() * vecs * lanes;
     const int64_t row_weights = g_.across.taps * g_.from * vecs * lanes;
     const Cuts runs(cols, tile_pixels(vecs));
-    real* sums = scratch<struct GroupedSums>(block_cols * vecs * lanes);
     for (int64_t u = block.top; u < block.bottom; ++u) {
       const int64_t y = u * g_.down.stride + g_.down.offset;
       const Inside down = inside(g_.down, y, g_.source_height);

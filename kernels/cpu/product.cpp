@@ -10,11 +10,10 @@
 // there). Bound by the FMA units for m >= 14 or so; one row is bound by reading the weights.
 #include "kernels/product.h"
 
-#include <vector>
-
 #include "kernels/cpu/epilogue.h"
 #include "kernels/cpu/panel.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/scratch.h"
 
 namespace whence::k {
 namespace {
@@ -48,15 +47,14 @@ struct Rows {
   int64_t stride;
 };
 
-Rows spread(Rows a, int64_t rows, int64_t k) {
-  // Scratch of the calling thread, at most chunk_bytes + one line a row; kept for the next call.
-  thread_local std::vector<real> copy;
-  const int64_t stride = (k + lanes - 1) / lanes * lanes + lanes;
-  copy.resize(size_t(rows * stride));
+int64_t spread_stride(int64_t k) { return (k + lanes - 1) / lanes * lanes + lanes; }
+
+Rows spread(Rows a, int64_t rows, int64_t k, real* copy) {
+  const int64_t stride = spread_stride(k);
   for (int64_t i = 0; i < rows; ++i) {
-    std::memcpy(copy.data() + i * stride, a.at + i * a.stride, size_t(k) * sizeof(real));
+    std::memcpy(copy + i * stride, a.at + i * a.stride, size_t(k) * sizeof(real));
   }
-  return {copy.data(), stride};
+  return {copy, stride};
 }
 
 // tile() or part_tile() of tile.h.
@@ -82,7 +80,11 @@ void products(Stream& s, TileOf tile_of, const real* a, int64_t a_stride, const 
   const Finish store_tile = finish_for(epilogue);
   const int64_t grain = std::max<int64_t>(
       1, work_per_thread * panels * chunks.pieces / std::max<int64_t>(1, m * n * k));
-  parallel_ranges(s, chunks.pieces * panels, grain, [&](int64_t begin, int64_t end) {
+  const int64_t items = chunks.pieces * panels;
+  const bool spreads = k > 0 && chunks.longest() > 1 && rows_collide(a_stride);
+  const Scratch<real> copies(s, workers(s, range_count(s, items, grain)),
+                             spreads ? chunks.longest() * spread_stride(k) : 0);
+  parallel_ranges(s, items, grain, [&](int64_t begin, int64_t end, int64_t worker) {
     alignas(64) real sums[tile_rows * panel_width] = {}, more[tile_rows * panel_width] = {};
     int64_t held = -1;
     Rows rows{};
@@ -91,7 +93,7 @@ void products(Stream& s, TileOf tile_of, const real* a, int64_t a_stride, const 
       const int64_t first = chunks.cut(chunk), count = chunks.cut(chunk + 1) - first;
       if (chunk != held) {
         rows = {a + first * a_stride, a_stride};
-        if (k > 0 && count > 1 && rows_collide(a_stride)) rows = spread(rows, count, k);
+        if (spreads && count > 1) rows = spread(rows, count, k, copies.of(worker));
         held = chunk;
       }
       const int64_t width = std::min<int64_t>(panel_width, n - column);

@@ -7,10 +7,10 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/row.h"
+#include "kernels/cpu/scratch.h"
 
 namespace whence::k {
 namespace {
@@ -76,9 +76,9 @@ void layer_norm_bwd(Stream& s, const real* x, const real* weight, const real* dy
 // adding the rows in ascending order.
 void layer_norm_bwd_weight(Stream& s, const real* x, const real* dy, real eps, int64_t rows,
                            int64_t cols, real* dweight) {
-  std::vector<Statistics> all(size_t(std::max<int64_t>(rows, 0)));
-  each_row(s, rows, cols,
-           [&](int64_t at) { all[size_t(at / cols)] = statistics(x + at, eps, cols); });
+  const Scratch<Statistics> scratch(s, 1, std::max<int64_t>(rows, 0));
+  Statistics* all = scratch.of(0);
+  each_row(s, rows, cols, [&](int64_t at) { all[at / cols] = statistics(x + at, eps, cols); });
   const int64_t piece = 4 * lanes;
   parallel_ranges(
       s, (cols + piece - 1) / piece, row_grain(rows * piece), [&](int64_t begin, int64_t end) {
@@ -86,7 +86,7 @@ void layer_norm_bwd_weight(Stream& s, const real* x, const real* dy, real eps, i
         each_vec(width, [&](int64_t i, auto n) {
           Vec sum{};
           for (int64_t r = 0; r < rows; ++r) {
-            const Statistics t = all[size_t(r)];
+            const Statistics t = all[r];
             const int64_t at = r * cols + first + i;
             sum = fma(load(dy + at, n), (load(x + at, n) - splat(t.mean)) * splat(t.rstd), sum);
           }

@@ -1,26 +1,62 @@
-// Scratch memory of one thread, for operands that a kernel rearranges.
+// Scratch memory of one call of a kernel, for operands that it rearranges.
 #pragma once
 
 #include <cstdint>
-#include <vector>
+#include <memory>
+#include <new>
 
-#include "kernels/cpu/vec.h"
+#include "kernels/kernel.h"
 
 namespace whence::cpu {
-inline namespace WHENCE_ISA {
 
-// At least `count` reals on a cache line boundary, contents unspecified. There is one piece per
-// thread and Tag; it grows to the largest request and is kept for the thread's next kernel, so that
-// running a plan again allocates nothing. A later call with the same Tag invalidates the pointer.
-template <class Tag>
-real* scratch(int64_t count) {
-  constexpr size_t line = 64;
-  static thread_local std::vector<real> memory;
-  const size_t needed = size_t(count) + line / sizeof(real);
-  if (memory.size() < needed) memory.assign(needed, 0);
-  const auto address = reinterpret_cast<uintptr_t>(memory.data());
-  return memory.data() + (line - address % line) % line / sizeof(real);
-}
+// `each` elements for each of `workers` threads, contents unspecified, every piece on a cache line
+// boundary: what the stream lends, or memory for the length of the call. Made and destroyed on the
+// thread that called the kernel, the last one first.
+template <class T>
+class Scratch {
+ public:
+  Scratch(const Stream& s, int64_t workers, int64_t each)
+      : loan_(s.loan), each_((each + in_line - 1) / in_line * in_line) {
+    bytes_ = size_t(workers * each_) * sizeof(T);
+    if (loan_) at_ = static_cast<T*>(loan_->take(bytes_));
+    if (at_ || bytes_ == 0) return;
+    own_.reset(static_cast<T*>(::operator new(bytes_, line)));
+    at_ = own_.get();
+  }
+  ~Scratch() {
+    if (loan_) loan_->give_back(bytes_);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* of(int64_t worker) const { return at_ + worker * each_; }
 
-}  // namespace WHENCE_ISA
+ private:
+  static constexpr std::align_val_t line{64};
+  static constexpr int64_t in_line = 64 / sizeof(T);
+  struct Free {
+    void operator()(T* p) const { ::operator delete(p, line); }
+  };
+  Loan* loan_;
+  int64_t each_;
+  size_t bytes_ = 0;
+  T* at_ = nullptr;
+  std::unique_ptr<T, Free> own_;
+};
+
+// Where the parts of a worker's piece lie, one behind another.
+class Layout {
+ public:
+  // The offset of a part of `count` reals.
+  int64_t add(int64_t count) {
+    constexpr int64_t in_line = 64 / sizeof(real);
+    const int64_t at = total_;
+    total_ += (count + in_line - 1) / in_line * in_line;
+    return at;
+  }
+  int64_t total() const { return total_; }
+
+ private:
+  int64_t total_ = 0;
+};
+
 }  // namespace whence::cpu

@@ -13,15 +13,16 @@ namespace {
 
 // On the stack of the caller, who leaves it when nobody helps any more.
 struct Job {
-  void (*f)(void*, int64_t);
+  PartFunction f;
   void* context;
   int64_t parts;
   int places;  // helpers that may still come; under the team's mutex
   std::atomic<int64_t> next{0};
   std::atomic<int> helpers{0};
 
-  void work() {
-    for (int64_t part = next.fetch_add(1); part < parts; part = next.fetch_add(1)) f(context, part);
+  void work(int64_t worker) {
+    for (int64_t part = next.fetch_add(1); part < parts; part = next.fetch_add(1))
+      f(context, part, worker);
   }
 };
 
@@ -44,7 +45,7 @@ class Team {
     }
     published_.fetch_add(1);
     published_.notify_all();
-    job.work();
+    job.work(0);
     {
       const std::lock_guard lock(mutex_);
       jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
@@ -70,11 +71,12 @@ class Team {
     }
   }
 
-  Job* take() {
+  // A job to help with; `worker` is the place that was taken in it, which nobody else gets.
+  Job* take(int64_t& worker) {
     const std::lock_guard lock(mutex_);
     for (Job* job : jobs_)
       if (job->places > 0 && job->next.load(std::memory_order_relaxed) < job->parts) {
-        --job->places;
+        worker = job->places--;
         job->helpers.fetch_add(1, std::memory_order_relaxed);
         return job;
       }
@@ -85,8 +87,9 @@ class Team {
     std::fesetenv(FE_DFL_ENV);  // a thread inherits the rounding mode of the one that made it
     for (;;) {
       const uint32_t seen = published_.load();
-      if (Job* job = take()) {
-        job->work();
+      int64_t worker = 0;
+      if (Job* job = take(worker)) {
+        job->work(worker);
         job->helpers.fetch_sub(1, std::memory_order_release);  // the job may be gone from here on
         continue;
       }
@@ -109,10 +112,10 @@ Team& team() {
 
 }  // namespace
 
-void run_parts(int64_t parts, int threads, void (*f)(void*, int64_t), void* context) {
+void run_parts(int64_t parts, int threads, PartFunction f, void* context) {
   Job job{f, context, parts, 0, {}, {}};
   if (threads <= 1 || parts <= 1)
-    job.work();
+    job.work(0);
   else
     team().run(job, int(std::min<int64_t>(threads, parts)));
 }

@@ -8,9 +8,10 @@
 
 namespace whence::cpu {
 
-// Calls f(context, part) for every part from 0 to parts - 1, on the calling thread and at most
-// threads - 1 others, and returns when all calls have. f does not throw. Within f this may be
-// called again.
-void run_parts(int64_t parts, int threads, void (*f)(void* context, int64_t part), void* context);
+// Calls f(context, part, worker) for every part from 0 to parts - 1, on the calling thread, which
+// is worker 0, and at most threads - 1 others, and returns when all calls have. No two calls at a
+// time have the same worker. f does not throw. Within f this may be called again.
+using PartFunction = void (*)(void* context, int64_t part, int64_t worker);
+void run_parts(int64_t parts, int threads, PartFunction f, void* context);
 
 }  // namespace whence::cpu

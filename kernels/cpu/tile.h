@@ -130,6 +130,7 @@ struct Cuts {
   int64_t count, pieces;
   Cuts(int64_t count_, int64_t most) : count(count_), pieces((count_ + most - 1) / most) {}
   int64_t cut(int64_t i) const { return count * i / pieces; }
+  int64_t longest() const { return pieces > 0 ? (count + pieces - 1) / pieces : 0; }
 };
 
 }  // namespace WHENCE_ISA

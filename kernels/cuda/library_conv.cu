@@ -299,6 +299,7 @@ bool compute(gpu::Stream& s, const Library& library, Plan& plan, const Ask& ask,
   const size_t workspace_bytes = room_for(plan.workspace_bytes);
   auto* memory = static_cast<char*>(
       s.scratch(sums_bytes + workspace_bytes + (staged ? size_t(room) * sizeof(real) : 0)));
+  if (s.asking()) return false;
   auto* sums = reinterpret_cast<real*>(memory);
   auto* stage = reinterpret_cast<real*>(memory + sums_bytes + workspace_bytes);
   const float one = 1, zero = 0;
@@ -343,7 +344,7 @@ void finish_images(gpu::Stream& s, const Gather& g, const real* sums, const Alon
 bool library_conv(gpu::Stream& s, const Gather& g, const real* source, const real* packed,
                   const Epilogue& epilogue, real* result) {
   Library* library = library_of(s);
-  if (!library || !aligned(packed)) return false;
+  if (!library || (!s.asking() && !aligned(packed))) return false;
   const Along down = along(g.down, g.source_height), across = along(g.across, g.source_width);
   const Ask ask = ask_for(g, down, across, s.precision);
   if (!fits(g, ask)) return false;
@@ -351,9 +352,14 @@ bool library_conv(gpu::Stream& s, const Gather& g, const real* source, const rea
   if (found == library->plans.end())
     found = library->plans.emplace(ask, make_plan(s, *library, ask)).first;
   Plan& plan = found->second;
+  const size_t first = plan.algorithm;
   for (; usable(plan); ++plan.algorithm, choose(s, *library, ask, plan))
     if (compute(s, *library, plan, ask, {g, down, across, source, packed, epilogue, result}))
       return true;
+  if (s.asking()) {  // each has been asked, for each may turn out to be none
+    plan.algorithm = first;
+    choose(s, *library, ask, plan);
+  }
   return false;
 }
 #else

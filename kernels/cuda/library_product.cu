@@ -332,6 +332,11 @@ bool library_product(gpu::Stream& s, const real* a, int64_t a_stride, const real
   // A residual that is added after the activation may be c itself: sums go elsewhere.
   const bool aside = activates && e.residual && !e.residual_first;
   const real* residual = aside ? nullptr : e.residual;
+  const Room room(round, aside, std::min(m, max_rows), n, k);
+  if (s.asking()) {  // whatever algorithm there will be
+    s.scratch(room.rounded + room.sums);
+    return true;
+  }
 
   const int64_t stride = aside ? n : c_stride;
   const auto row_bytes = int64_t(stride * sizeof(real));
@@ -350,7 +355,6 @@ bool library_product(gpu::Stream& s, const real* a, int64_t a_stride, const real
   const Algorithm& algorithm = algorithm_for(s, library, p);
   if (!algorithm) return false;
 
-  const Room room(round, aside, std::min(m, max_rows), n, k);
   char* scratch = room.rounded + room.sums > 0
                       ? static_cast<char*>(s.scratch(room.rounded + room.sums))
                       : nullptr;

@@ -118,6 +118,7 @@ Stream::~Stream() {
 Stream::Stream(Stream&&) noexcept = default;
 Stream& Stream::operator=(Stream&& other) noexcept {
   std::swap(precision, other.precision);
+  std::swap(loan, other.loan);
   std::swap(state_, other.state_);
   std::swap(retained, other.retained);
   return *this;
@@ -176,6 +177,7 @@ void Stream::synchronize() {
 }
 
 void* Stream::scratch(size_t bytes) {
+  if (loan && (loan->asking() || loan->lent())) return loan->take_for_queue(bytes);
   State& s = *state_;
   if (bytes > s.room_bytes || s.rooms.empty()) {
     auto room = allocate(bytes);

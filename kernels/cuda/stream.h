@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "kernels/loan.h"
 #include "kernels/retained.h"
 #include "whence/precision.h"
 
@@ -38,11 +39,13 @@ class Stream {
   void copy_out(void* to_host, const void* from_device, size_t bytes);
   // Throws DeviceError for what went wrong in the work so far.
   void synchronize();
-  // At least `bytes` of device memory for kernels that need room; valid for work queued until the
-  // next call, and whenever that work is replayed.
+  // At least `bytes` of device memory for kernels that need room, from the loan if there is one;
+  // valid for work queued until the next call, and whenever that work is replayed.
   void* scratch(size_t bytes);
 
   Precision precision = Precision::f32;  // of products
+  Loan* loan = nullptr;                  // of scratch memory
+  bool asking() const { return loan && loan->asking(); }
   // Around every launch: room for more than 48 KB of shared memory, and what the launch reports.
   void prepare_launch(const void* kernel, size_t shared_bytes, const char* name);
   void check_launch(const char* name);

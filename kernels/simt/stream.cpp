@@ -199,6 +199,7 @@ void Stream::synchronize() {
 }
 
 void* Stream::scratch(size_t bytes) {
+  if (loan && (loan->asking() || loan->lent())) return loan->take_for_queue(bytes);
   Queue& q = *queue_;
   if (q.lost) throw_lost();
   if (bytes > q.room_bytes || q.rooms.empty()) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/loan.h"
 #include "kernels/retained.h"
 #include "kernels/simt/engine.h"
 #include "whence/precision.h"
@@ -38,11 +39,13 @@ class Stream {
   void launch(const Grid& grid, std::function<void()> kernel);
   // Runs the queue. Throws DeviceError.
   void synchronize();
-  // At least `bytes` of device memory for kernels that need room; valid for work queued until the
-  // next call.
+  // At least `bytes` of device memory for kernels that need room, from the loan if there is one;
+  // valid for work queued until the next call.
   void* scratch(size_t bytes);
 
   Precision precision = Precision::f32;  // of products
+  Loan* loan = nullptr;                  // of scratch memory
+  bool asking() const { return loan && loan->asking(); }
 
   static void inject(Injection injection);  // for all streams
   // The schedule of streams made from now on.

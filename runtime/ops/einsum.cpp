@@ -1,7 +1,7 @@
 // einsum: the letters of a two-operand product fall into four roles: looped over, rows, columns,
 // summed.
 #include <algorithm>
-#include <map>
+#include <array>
 #include <set>
 
 #include "kernels/product.h"
@@ -46,8 +46,11 @@ struct Einsum final : Op {
   std::string_view kind() const override { return "einsum"; }
   std::string detail() const override { return spec; }
 
-  std::map<char, int64_t> sizes(std::span<const Type> in) const {
-    std::map<char, int64_t> size;
+  // By label; -1 where there is none.
+  using Sizes = std::array<int64_t, 256>;
+  Sizes sizes(std::span<const Type> in) const {
+    Sizes size;
+    size.fill(-1);
     const std::string* parts[] = {&labels.a, &labels.b};
     for (size_t i = 0; i < 2; ++i) {
       const Shape& s = in[i].shape;
@@ -55,10 +58,11 @@ struct Einsum final : Op {
         fail_shape("einsum \"{}\": operand {} has shape {}", spec, i + 1, to_string(s));
       for (int k = 0; k < s.rank(); ++k) {
         const char label = (*parts[i])[size_t(k)];
-        const auto [it, fresh] = size.emplace(label, s[k]);
-        if (!fresh && it->second != s[k])
+        int64_t& known = size[uint8_t(label)];
+        if (known >= 0 && known != s[k])
           fail_shape("einsum \"{}\": size of {} is {} in the first operand and {} in the second",
-                     spec, label, it->second, s[k]);
+                     spec, label, known, s[k]);
+        known = s[k];
       }
     }
     return size;
@@ -68,7 +72,7 @@ struct Einsum final : Op {
     expect_real(kind(), in);
     const auto size = sizes(in);
     std::vector<int64_t> c;
-    for (char x : labels.c) c.push_back(size.at(x));
+    for (char x : labels.c) c.push_back(size[uint8_t(x)]);
     return {Type{Shape(c)}};
   }
 
@@ -92,7 +96,7 @@ struct Einsum final : Op {
     const auto size = sizes(types);
     k::Contraction letters;
     const auto axis = [&](char x) {
-      return k::Axis{size.at(x), stride_of(in[0].shape(), labels.a, x),
+      return k::Axis{size[uint8_t(x)], stride_of(in[0].shape(), labels.a, x),
                      stride_of(in[1].shape(), labels.b, x), stride_of(out[0].shape(), labels.c, x)};
     };
     for (char x : labels.c) {
@@ -114,7 +118,7 @@ struct Einsum final : Op {
 
   double flops(std::span<const Type> in, std::span<const Type>) const override {
     double n = 2;
-    for (const auto& [label, size] : sizes(in)) n *= double(size);
+    for (const int64_t size : sizes(in)) n *= size < 0 ? 1 : double(size);
     return n;
   }
 

@@ -75,10 +75,10 @@ TEST(Together, kinds_of_scores_and_of_targets_do_not_mix) {
 }
 
 TEST(Together, what_does_not_fit_the_memory_is_computed_apart) {
-  const auto model = tiny_model();
+  const auto model = tiny_model(12);  // what they keep is more than what kernels need meanwhile
   std::vector<Request> requests;
   size_t most = 0;
-  for (const char* id : {"gradient", "rollout", "generic-attention", "transformer-attribution"}) {
+  for (const char* id : {"gradient", "rollout", "generic-attention"}) {
     requests.push_back(request_for(id));
     most = std::max(most, Explainer(model).bytes(requests.back(), 1));
   }
@@ -90,7 +90,7 @@ TEST(Together, what_does_not_fit_the_memory_is_computed_apart) {
   tight.explain(x, requests);
   wide.explain(x, requests);
   EXPECT_EQ(wide.runs().forward, 1);
-  EXPECT_EQ(tight.runs().forward, 5);
+  EXPECT_EQ(tight.runs().forward, 4);
 }
 
 TEST(Together, five_methods_cost_one_pass_over_the_input) {
