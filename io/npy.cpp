@@ -9,6 +9,7 @@
 #include "io/bytes.h"
 #include "io/codecs.h"
 #include "io/files.h"
+#include "runtime/text.h"
 
 namespace whence {
 namespace {
@@ -175,13 +176,6 @@ double to_double(uint64_t bits, const Element& e) {
   return std::bit_cast<double>(bits);
 }
 
-std::string index_text(int64_t flat, const Shape& shape) {
-  std::vector<int64_t> index(size_t(shape.rank()));
-  for (int axis = shape.rank(); axis-- > 0; flat /= shape[axis])
-    index[size_t(axis)] = flat % shape[axis];
-  return to_string(Shape(index));
-}
-
 // Converts elements into a tensor; `at` is the row-major position.
 class Store {
  public:
@@ -189,12 +183,20 @@ class Store {
       : shape_(tensor.shape()), element_(element), name_(name) {
     if (element.kind == 'f')
       reals_ = tensor.reals();
-    else
+    else if (tensor.type().dtype == Dtype::i32)
       ints_ = tensor.ints();
+    else if (tensor.type().dtype == Dtype::u8)
+      bytes_ = tensor.values<uint8_t>();
+    else
+      longs_ = tensor.values<int64_t>();
   }
   void put(int64_t at, uint64_t bits) const {
     if (element_.kind == 'f')
       put_real(at, to_double(bits, element_));
+    else if (!bytes_.empty())
+      bytes_[size_t(at)] = uint8_t(bits);
+    else if (!longs_.empty())
+      longs_[size_t(at)] = int64_t(bits);
     else
       put_integer(at, bits);
   }
@@ -224,7 +226,16 @@ class Store {
   const std::string& name_;
   std::span<real> reals_;
   std::span<int32_t> ints_;
+  std::span<uint8_t> bytes_;
+  std::span<int64_t> longs_;
 };
+
+Dtype dtype_for(const Element& e, NpyIntegers integers) {
+  if (e.kind == 'f') return Dtype::floating;
+  if (integers == NpyIntegers::as_stored && e.kind == 'u' && e.size == 1) return Dtype::u8;
+  if (integers == NpyIntegers::as_stored && e.kind == 'i' && e.size == 8) return Dtype::i64;
+  return Dtype::i32;
+}
 
 // Row-major position of the element that column-major order puts at `flat`.
 int64_t transposed(int64_t flat, const Shape& shape) {
@@ -289,21 +300,21 @@ struct Layout {
 };
 
 // `first`: the whole file of `file_bytes`, or as much of it as a header can take.
-Layout read_layout(std::span<const uint8_t> first, uint64_t file_bytes, const std::string& name) {
+Layout read_layout(std::span<const uint8_t> first, uint64_t file_bytes, const std::string& name,
+                   NpyIntegers integers) {
   ByteReader reader(first);
   const NpyHeader header = HeaderParser(header_text(reader, name), name).run();
   const Element element = parse_descr(header.descr, name);
   const Shape shape = checked_shape(header, element, file_bytes - reader.position(), name);
-  return {Type{shape, element.kind == 'f' ? dtype_of<real>() : dtype_of<int32_t>()}, element,
-          header.fortran, reader.position()};
+  return {Type{shape, dtype_for(element, integers)}, element, header.fortran, reader.position()};
 }
 
 constexpr int64_t most_file_bytes = int64_t(1) << 34;
 
 }  // namespace
 
-Tensor decode_npy(std::span<const uint8_t> bytes, const std::string& name) {
-  const Layout layout = read_layout(bytes, bytes.size(), name);
+Tensor decode_npy(std::span<const uint8_t> bytes, const std::string& name, NpyIntegers integers) {
+  const Layout layout = read_layout(bytes, bytes.size(), name, integers);
   const Element& element = layout.element;
   const Shape& shape = layout.type.shape;
   Tensor tensor(layout.type);
@@ -322,8 +333,8 @@ Tensor decode_npy(std::span<const uint8_t> bytes, const std::string& name) {
   return tensor;
 }
 
-Tensor read_npy(const std::filesystem::path& path) {
-  return decode_npy(read_file(path, most_file_bytes), path_text(path));
+Tensor read_npy(const std::filesystem::path& path, NpyIntegers integers) {
+  return decode_npy(read_file(path, most_file_bytes), path_text(path), integers);
 }
 
 Type npy_type(const std::filesystem::path& path) {
@@ -332,14 +343,15 @@ Type npy_type(const std::filesystem::path& path) {
   constexpr size_t before_header = 12;  // magic bytes, version, length
   std::vector<uint8_t> first(std::min(size_t(file.size()), before_header + most_header_bytes));
   file.read(0, first);
-  return read_layout(first, uint64_t(file.size()), file.name()).type;
+  return read_layout(first, uint64_t(file.size()), file.name(), NpyIntegers::as_i32).type;
 }
 
 std::vector<uint8_t> encode_npy(const Tensor& tensor) {
   const Shape& shape = tensor.shape();
-  const bool real_values = tensor.type().dtype == dtype_of<real>();
+  constexpr const char* descriptions[] = {"<f4", "<i4", "|u1", "<i8"};
+  const Dtype dtype = tensor.type().dtype;
   std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': (",
-                                   real_values ? "<f4" : "<i4");
+                                   descriptions[size_t(dtype)]);
   for (int axis = 0; axis < shape.rank(); ++axis)
     header += fmt::format("{}{}", axis ? ", " : "", shape[axis]);
   header += shape.rank() == 1 ? ",), }" : "), }";
@@ -351,18 +363,22 @@ std::vector<uint8_t> encode_npy(const Tensor& tensor) {
   header += '\n';
 
   std::vector<uint8_t> out;
-  out.reserve(prefix + header.size() + size_t(shape.count()) * 4);
+  out.reserve(prefix + header.size() + size_t(shape.count()) * (dtype == Dtype::i64 ? 8 : 4));
   for (const int byte : {0x93, int('N'), int('U'), int('M'), int('P'), int('Y'), 1, 0,
                          int(header.size() & 255), int(header.size() >> 8)})
     out.push_back(uint8_t(byte));
   for (const char c : header) out.push_back(uint8_t(c));
-  const auto append = [&out](uint32_t bits) {
-    for (int shift = 0; shift < 32; shift += 8) out.push_back(uint8_t(bits >> shift));
+  const auto append = [&out](auto bits) {
+    for (size_t i = 0; i < sizeof bits; ++i) out.push_back(uint8_t(bits >> 8 * i));
   };
-  if (real_values)
+  if (dtype == Dtype::floating)
     for (const real value : tensor.reals()) append(std::bit_cast<uint32_t>(float(value)));
-  else
+  if (dtype == Dtype::i32)
     for (const int32_t value : tensor.ints()) append(uint32_t(value));
+  if (dtype == Dtype::u8)
+    for (const uint8_t value : tensor.values<uint8_t>()) append(value);
+  if (dtype == Dtype::i64)
+    for (const int64_t value : tensor.values<int64_t>()) append(uint64_t(value));
   return out;
 }
 

@@ -209,6 +209,20 @@ void copy_out(Stream& s, void* to_host, const void* from_device, size_t bytes) {
   });
 }
 
+void copy_between(Stream& s, void* to, Device to_device, const void* from, Device from_device,
+                  size_t bytes) {
+  const bool to_host = to_device.kind == Device::cpu, from_host = from_device.kind == Device::cpu;
+  WHENCE_ASSERT((to_host || to_device == s.device) && (from_host || from_device == s.device));
+  if (bytes == 0) return;
+  if (to_host && from_host) return void(std::memcpy(to, from, bytes));
+  if (to_host) return copy_out(s, to, from, bytes);
+  if (from_host) return copy_in(s, to, from, bytes);
+  on(s, [&](auto& q) {
+    if constexpr (!std::is_same_v<std::decay_t<decltype(q)>, cpu::Stream>)
+      q.copy_within(to, from, bytes);
+  });
+}
+
 void wait(Stream& s) {
   on(s, [&](auto& q) {
     if constexpr (!std::is_same_v<std::decay_t<decltype(q)>, cpu::Stream>) q.synchronize();

@@ -24,6 +24,11 @@ Value Graph::input(std::string_view name_, Type type, Stage stage) {
         "input '{}': inputs change with the data or with the seed; what changes with the weights "
         "is a weight",
         printable(name_));
+  if (type.dtype != Dtype::floating && type.dtype != Dtype::i32)
+    fail(ErrorCode::dtype,
+         "input '{}': graphs compute with reals and integers, not with {}; a plan converts them "
+         "when the input is set",
+         printable(name_), to_string(type.dtype));
   Node n;
   n.out = {type};
   n.stage = stage;

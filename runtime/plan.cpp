@@ -99,18 +99,6 @@ void* Plan::Impl::scratch_address(const Step& step) const {
   return static_cast<char*>(memory.get()) + buffers[size_t(step.scratch)].offset;
 }
 
-void* Plan::Impl::host_address(int s) {
-  const auto at = mirrors.find(s);
-  if (at == mirrors.end()) return address(slots[size_t(s)]);
-  Mirror& mirror = at->second;
-  if (mirror.stale) {
-    copy_out(stream, mirror.host.data(), address(slots[size_t(s)]), mirror.host.type().bytes());
-    wait(stream);
-    mirror.stale = false;
-  }
-  return mirror.host.data();
-}
-
 void Plan::Impl::find_carried(const std::vector<std::pair<Value, Value>>& pairs) {
   for (const auto& [input, value] : pairs) {
     const auto from = program.inputs.find(input);
@@ -120,20 +108,6 @@ void Plan::Impl::find_carried(const std::vector<std::pair<Value, Value>>& pairs)
       fail_usage("the value of a carried pair must be an op that may take over the input's memory");
     carried[to] = slot(from->second);
   }
-}
-
-void Plan::Impl::make_mirrors() {
-  const auto mirror = [&](int s) {
-    const Type type = slots[size_t(s)].value.type();
-    const auto host = allocate_host(stream, type.bytes());
-    std::memset(host.get(), 0, type.bytes());
-    mirrors[s].host = Tensor(type, host);
-    mirrors[s].changed = true;  // inputs start as zeros
-  };
-  for (const auto& [asked_for, input] : program.inputs)
-    if (node(input.node).stage != Stage::weights) mirror(slot(input));
-  for (Value v : program.kept)
-    if (!mirrors.contains(slot(v))) mirror(slot(v));
 }
 
 void Plan::Impl::make_views() {
@@ -182,11 +156,13 @@ void Plan::Impl::take_weights(const Weights& weights) {
          "the weights do not fit the model: {} missing{}{}; {} of another shape{}{}",
          missing.size(), missing.empty() ? "" : " ", listing(missing), misshapen.size(),
          misshapen.empty() ? "" : " ", listing(misshapen));
-  if (stream.on_host()) return;
   for (Slot& s : slots)
     if (s.tensor && !node(s.value.node).op) {
+      if (s.tensor.device() == stream.device) continue;
       const Type type = s.tensor.type();
-      s.tensor = weights.derived->get(key(s.value), type, [&] {
+      s.tensor = s.tensor.to({});
+      if (stream.on_host()) continue;
+      s.tensor = weights.derived->get(key(s.value), type, stream.device, [&] {
         const auto copy = allocate(stream, type.bytes());
         copy_in(stream, copy.get(), s.tensor.data(), type.bytes());
         wait(stream);
@@ -206,7 +182,7 @@ void Plan::Impl::compute_weights(const Weights& weights) {
       in.push_back({address(slots[size_t(s)]), slots[size_t(s)].value.type()});
       types.push_back(in.back().type);
     }
-    out.tensor = weights.derived->get(key(out.value), out.value.type(), [&] {
+    out.tensor = weights.derived->get(key(out.value), out.value.type(), stream.device, [&] {
       if (const int64_t offset = op.alias_offset(types); offset >= 0) {
         const auto& whole = slots[size_t(step.in[0])].tensor.share();
         return std::shared_ptr<void>(whole, static_cast<real*>(whole.get()) + offset);
@@ -272,38 +248,8 @@ void Plan::bind(const Weights& weights) {
   impl_->bind(weights);
 }
 
-std::span<real> Plan::input(Value input) {
-  auto it = impl_->program.inputs.find(input);
-  if (it == impl_->program.inputs.end())
-    fail(ErrorCode::keys, "nothing that the plan keeps depends on the input '{}'",
-         input ? input.graph->node(input).name : "");
-  const Slot& s = impl_->slots[size_t(impl_->slot(it->second))];
-  if (s.buffer < 0)
-    fail_usage("'{}' is a weight: it is set by bind", impl_->node(it->second.node).name);
-  const size_t count = size_t(s.value.shape().count());
-  const auto mirror = impl_->mirrors.find(impl_->slot(it->second));
-  if (mirror == impl_->mirrors.end()) return {static_cast<real*>(impl_->address(s)), count};
-  mirror->second.changed = true;
-  return {static_cast<real*>(mirror->second.host.data()), count};
-}
-
-void Plan::set(Value at, const Tensor& value) {
-  if (value.type() != at.type())
-    fail_shape("'{}' has shape {}, a tensor of shape {} was given", at.graph->node(at).name,
-               to_string(at.shape()), to_string(value.shape()));
-  std::memcpy(input(at).data(), value.data(), value.type().bytes());
-}
-
 void Plan::forward() { impl_->run(Stage::data); }
 void Plan::backward() { impl_->run(Stage::seed); }
-
-std::span<const real> Plan::view(Value kept) const {
-  const int index = impl_->kept_slot(kept);
-  return {static_cast<const real*>(impl_->host_address(index)),
-          size_t(impl_->slots[size_t(index)].value.shape().count())};
-}
-
-Tensor Plan::get(Value kept) const { return Tensor::of(kept.shape(), view(kept)); }
 
 size_t Plan::bytes() const { return impl_->arena_bytes; }
 

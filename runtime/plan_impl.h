@@ -17,15 +17,15 @@ namespace whence {
 // their last plan.
 class DerivedCache {
  public:
-  // `compute` returns the tensor's memory.
+  // `compute` returns the tensor's memory on the device.
   template <class Compute>
-  Tensor get(const std::string& key, Type type, Compute compute) {
+  Tensor get(const std::string& key, Type type, Device device, Compute compute) {
     const std::lock_guard lock(mutex_);
     std::weak_ptr<void>& slot = entries_[key];
-    if (auto memory = slot.lock()) return Tensor(type, memory);
+    if (auto memory = slot.lock()) return Tensor(type, memory, device);
     const std::shared_ptr<void> fresh = compute();
     slot = fresh;
-    return Tensor(type, fresh);
+    return Tensor(type, fresh, device);
   }
 
  private:
@@ -74,6 +74,8 @@ struct Plan::Impl {
   void find_carried(const std::vector<std::pair<Value, Value>>& pairs);
   void make_mirrors();
   void* host_address(int slot);  // for the caller to read
+  Tensor on_device(int slot);    // the memory itself
+  int input_slot(Value input) const;
   void* address(const Slot& s) const;
   void* scratch_address(const Step& step) const;
 
@@ -104,8 +106,8 @@ struct Plan::Impl {
   // Host copies of inputs and kept values by slot, where the arena is a device's.
   struct Mirror {
     Tensor host;
-    bool changed = false;  // by the caller: to be copied in before the next run
-    bool stale = false;    // the device has run since: to be copied out before it is read
+    bool changed = false;  // by the caller: to be copied in before the device's memory is read
+    bool stale = false;    // the device's memory is newer: to be copied out before this is read
   };
   std::map<int, Mirror> mirrors;
   std::map<int, int> carried;  // slot of a value -> slot of the input whose memory it takes

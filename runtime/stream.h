@@ -50,6 +50,9 @@ std::shared_ptr<void> allocate_host(Stream& s, size_t bytes);
 // Queued behind the work so far; both sides must live until wait() returns.
 void copy_in(Stream& s, void* to_device, const void* from_host, size_t bytes);
 void copy_out(Stream& s, void* to_host, const void* from_device, size_t bytes);
+// The same where either side may be the host or the device of `s`.
+void copy_between(Stream& s, void* to, Device to_device, const void* from, Device from_device,
+                  size_t bytes);
 // Returns when all queued work is done; errors of that work are thrown here.
 void wait(Stream& s);
 

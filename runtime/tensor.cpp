@@ -6,13 +6,14 @@
 #include <new>
 
 #include "runtime/check.h"
+#include "runtime/stream.h"
 
 namespace whence {
 namespace {
 
 constexpr std::align_val_t alignment{64};  // one cache line, one AVX-512 register
 
-std::shared_ptr<void> allocate(size_t bytes) {
+std::shared_ptr<void> host_memory(size_t bytes) {
   void* p = ::operator new(std::max<size_t>(bytes, 1), alignment, std::nothrow);
   if (!p) fail(ErrorCode::no_memory, "out of memory: {} bytes could not be allocated", bytes);
   return {p, [](void* q) { ::operator delete(q, alignment); }};
@@ -28,12 +29,21 @@ Tensor filled(const Shape& shape, const T* values, size_t count) {
   return t;
 }
 
-void expect(const Tensor& t, Dtype wanted) {
-  if (!t) fail_shape("an empty tensor was read");
-  if (t.type().dtype != wanted)
-    fail(ErrorCode::dtype, "a tensor of {} was read as {}",
-         wanted == Dtype::floating ? "integers" : "reals",
-         wanted == Dtype::floating ? "reals" : "integers");
+// By way of the host between two devices.
+Tensor copied(const Tensor& t, Device to) {
+  const size_t bytes = t.type().bytes();
+  if (!t.on_host() && to.kind != Device::cpu && t.device() != to) return copied(copied(t, {}), to);
+  if (t.on_host() && to.kind == Device::cpu) {
+    Tensor copy(t.type());
+    if (bytes > 0) std::memcpy(copy.data(), t.data(), bytes);
+    return copy;
+  }
+  Stream s = make_stream(t.on_host() ? to : t.device(), 1);
+  Tensor copy =
+      to.kind == Device::cpu ? Tensor(t.type()) : Tensor(t.type(), allocate(s, bytes), to);
+  copy_between(s, copy.data(), to, t.data(), t.device(), bytes);
+  wait(s);
+  return copy;
 }
 
 }  // namespace
@@ -70,13 +80,18 @@ Shape Shape::with(int axis, int64_t size) const {
   return s;
 }
 
+std::string to_string(Dtype d) {
+  constexpr const char* names[] = {"reals", "integers", "bytes", "64-bit integers"};
+  return names[size_t(d)];
+}
+
 std::string to_string(const Shape& s) {
   std::string text = "[";
   for (int i = 0; i < s.rank(); ++i) text += fmt::format("{}{}", i ? ", " : "", s[i]);
   return text + "]";
 }
 
-Tensor::Tensor(Type type) : type_(type), memory_(allocate(type.bytes())) {
+Tensor::Tensor(Type type) : type_(type), memory_(host_memory(type.bytes())) {
   std::memset(memory_.get(), 0, type.bytes());
 }
 
@@ -90,29 +105,28 @@ Tensor Tensor::of(Shape shape, std::span<const int32_t> values) {
   return filled(shape, values.data(), values.size());
 }
 
-std::span<real> Tensor::reals() {
-  expect(*this, Dtype::floating);
-  return {static_cast<real*>(memory_.get()), size_t(shape().count())};
+Tensor Tensor::of(Shape shape, std::span<const uint8_t> values) {
+  return filled(shape, values.data(), values.size());
 }
-std::span<const real> Tensor::reals() const {
-  expect(*this, Dtype::floating);
-  return {static_cast<const real*>(memory_.get()), size_t(shape().count())};
-}
-std::span<int32_t> Tensor::ints() {
-  expect(*this, Dtype::i32);
-  return {static_cast<int32_t*>(memory_.get()), size_t(shape().count())};
-}
-std::span<const int32_t> Tensor::ints() const {
-  expect(*this, Dtype::i32);
-  return {static_cast<const int32_t*>(memory_.get()), size_t(shape().count())};
+Tensor Tensor::of(Shape shape, std::span<const int64_t> values) {
+  return filled(shape, values.data(), values.size());
 }
 
-Tensor Tensor::clone() const {
-  if (!*this) return {};
-  Tensor copy(type_);
-  if (type_.bytes() > 0) std::memcpy(copy.data(), data(), type_.bytes());
-  return copy;
+void Tensor::expect(Dtype wanted) const {
+  if (!*this) fail_shape("an empty tensor was read");
+  if (type_.dtype != wanted)
+    fail(ErrorCode::dtype, "a tensor of {} was read as {}", to_string(type_.dtype),
+         to_string(wanted));
+  if (!on_host())
+    fail(ErrorCode::dtype, "a tensor on {} was read on the host; bring it there with to()",
+         to_string(device_));
 }
+
+Tensor Tensor::to(Device device) const {
+  return !*this || device == device_ ? *this : copied(*this, device);
+}
+
+Tensor Tensor::clone() const { return *this ? copied(*this, device_) : Tensor(); }
 
 Tensor Tensor::slice(int64_t begin, int64_t end) const {
   if (shape().rank() == 0 || begin < 0 || end < begin || end > shape()[0])
@@ -120,13 +134,13 @@ Tensor Tensor::slice(int64_t begin, int64_t end) const {
   const size_t step = size_t(shape().count(1, shape().rank())) * size_of(type_.dtype);
   char* start = static_cast<char*>(memory_.get()) + size_t(begin) * step;
   return Tensor(Type{shape().with(0, end - begin), type_.dtype},
-                std::shared_ptr<void>(memory_, start));
+                std::shared_ptr<void>(memory_, start), device_);
 }
 
 Tensor Tensor::reshaped(Shape to) const {
   if (to.count() != shape().count())
     fail_shape("shape {} cannot become {}", to_string(shape()), to_string(to));
-  return Tensor(Type{to, type_.dtype}, memory_);
+  return Tensor(Type{to, type_.dtype}, memory_, device_);
 }
 
 }  // namespace whence

@@ -117,4 +117,11 @@ std::string to_utf8(std::string_view bytes) {
 double shortest(float value) { return shortest_of(value); }
 double shortest(double value) { return shortest_of(value); }
 
+std::string index_text(int64_t flat, const Shape& shape) {
+  std::vector<int64_t> index(size_t(shape.rank()));
+  for (int axis = shape.rank(); axis-- > 0; flat /= shape[axis])
+    index[size_t(axis)] = flat % shape[axis];
+  return to_string(Shape(index));
+}
+
 }  // namespace whence

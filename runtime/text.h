@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "whence/tensor.h"
+
 namespace whence {
 
 bool glob_match(std::string_view pattern, std::string_view text);  // '*' any run, '?' one byte
@@ -20,5 +22,7 @@ std::string to_utf8(std::string_view bytes);
 // 0.10000000149011612.
 double shortest(float value);
 double shortest(double value);
+// "[2, 0, 5]": where an element stands, given its place in row-major order.
+std::string index_text(int64_t flat, const Shape& shape);
 
 }  // namespace whence

@@ -33,7 +33,7 @@ enum class ErrorCode {
   output,     // file: a result cannot be written, or its place holds something else
   keys,       // name
   shape,
-  dtype,  // shape: integers where reals are needed, or the reverse
+  dtype,  // shape: integers where reals are needed, or the reverse; a device's memory on the host
   unsupported,
   item,           // the input itself: its size, its type, its picture
   nonfinite,      // item: its answer or its attribution

@@ -53,6 +53,7 @@ class Graph {
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
+  // Of reals or 32-bit integers; throws dtype for others.
   Value input(std::string_view name, Type type, Stage stage = Stage::data);
   Value weight(std::string_view name,
                Shape shape);  // named under the current scope; one node a name

@@ -38,14 +38,22 @@ class Plan {
   // Runs the weights stage. What it derives (packed weights) is shared by every plan bound to
   // `weights`. Throws keys or shape errors that list every problem.
   void bind(const Weights& weights);
-  void set(Value input, const Tensor& value);  // copies; the type must match
+  // Copies the value, which may be on any device; it may be changed when the call returns. On the
+  // plan's own device the copy stays there. The type must match, but for these: bytes are taken as
+  // reals, as they are (0 .. 255), and 64-bit integers as 32-bit ones; both by way of the host.
+  // Throws item for an integer that does not fit, shape or dtype for another type.
+  void set(Value input, const Tensor& value);
   // Its memory, or what will be copied there: to be filled in place before the next run.
   std::span<real> input(Value input);
   void forward();   // runs the data stage
   void backward();  // runs the seed stage; may be repeated with another seed
   // Valid until the plan next runs. On a device, the first view after a run copies the value.
   std::span<const real> view(Value kept) const;
-  Tensor get(Value kept) const;  // a copy
+  Tensor get(Value kept) const;                 // a copy on the host
+  Tensor get(Value kept, Device device) const;  // a copy there; on the plan's device it stays there
+  // No copy: the plan's memory itself, on the plan's device. It stays alive with the tensor, and
+  // changes when the plan runs.
+  Tensor share(Value kept) const;
 
   // Of activations and of what kernels need while they run: one allocation on the device, made
   // here.

@@ -170,6 +170,13 @@ void Stream::copy_out(void* to, const void* from, size_t bytes) {
         "copying from the device");
 }
 
+void Stream::copy_within(void* to, const void* from, size_t bytes) {
+  expect_alive(state_->device);
+  choose(state_->device);
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state_->stream), state_->device,
+        "copying on the device");
+}
+
 void Stream::synchronize() {
   expect_alive(state_->device);
   choose(state_->device);

@@ -37,6 +37,7 @@ class Stream {
   std::shared_ptr<void> allocate_host(size_t bytes);
   void copy_in(void* to_device, const void* from_host, size_t bytes);
   void copy_out(void* to_host, const void* from_device, size_t bytes);
+  void copy_within(void* to_device, const void* from_device, size_t bytes);
   // Throws DeviceError for what went wrong in the work so far.
   void synchronize();
   // At least `bytes` of device memory for kernels that need room, from the loan if there is one;

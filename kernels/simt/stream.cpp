@@ -169,6 +169,10 @@ void Stream::copy_out(void* to, const void* from, size_t bytes) {
   queue_->add(Injection::copy, "copy", [=] { std::memcpy(to, from, bytes); });
 }
 
+void Stream::copy_within(void* to, const void* from, size_t bytes) {
+  queue_->add(Injection::copy, "copy", [=] { std::memcpy(to, from, bytes); });
+}
+
 void Stream::launch(const Grid& grid, std::function<void()> kernel) {
   queue_->add(Injection::launch, "launch",
               [grid, kernel = std::move(kernel), schedule = queue_->schedule]() mutable {

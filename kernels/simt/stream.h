@@ -36,6 +36,7 @@ class Stream {
   // Queued; the host memory is read or written when the queue runs.
   void copy_in(void* to_device, const void* from_host, size_t bytes);
   void copy_out(void* to_host, const void* from_device, size_t bytes);
+  void copy_within(void* to_device, const void* from_device, size_t bytes);
   void launch(const Grid& grid, std::function<void()> kernel);
   // Runs the queue. Throws DeviceError.
   void synchronize();

@@ -50,6 +50,42 @@ TEST(Npy, reads_what_numpy_writes) {
   EXPECT_EQ(files, 30);
 }
 
+// Only where a caller asks for it.
+TEST(Npy, keeps_bytes_and_64_bit_integers_as_they_are_stored) {
+  const nlohmann::json all = golden("io_npy.json");
+  int bytes = 0, longs = 0;
+  for (const nlohmann::json& row : all["files"]) {
+    const std::string dtype = row["dtype"];
+    SCOPED_TRACE(dtype);
+    const Tensor t = decode_npy(unhex(row["hex"]), "x.npy", NpyIntegers::as_stored);
+    const bool byte = dtype.ends_with("u1"), wide = dtype.ends_with("i8");
+    const Dtype others = dtype[1] == 'f' ? Dtype::floating : Dtype::i32;
+    ASSERT_EQ(t.type().dtype, byte ? Dtype::u8 : wide ? Dtype::i64 : others);
+    for (size_t i = 0; i < 12 && byte; ++i)
+      EXPECT_EQ(t.values<uint8_t>()[i], row["values"][i].get<uint8_t>());
+    for (size_t i = 0; i < 12 && wide; ++i)
+      EXPECT_EQ(t.values<int64_t>()[i], row["values"][i].get<int64_t>());
+    bytes += byte;
+    longs += wide;
+  }
+  EXPECT_GT(bytes, 0);
+  EXPECT_GT(longs, 0);
+}
+
+TEST(Npy, writes_bytes_and_64_bit_integers) {
+  const std::array<uint8_t, 3> small{0, 7, 255};
+  const std::array<int64_t, 2> wide{-1, int64_t{1} << 40};
+  const auto text = [](const Bytes& file) { return std::string(file.begin(), file.end()); };
+  const Bytes a = encode_npy(Tensor::of({3}, std::span<const uint8_t>(small)));
+  EXPECT_NE(text(a).find("'descr': '|u1', 'fortran_order': False, 'shape': (3,)"),
+            std::string::npos);
+  EXPECT_EQ(a.size(), 128u + 3);
+  const Tensor b = decode_npy(encode_npy(Tensor::of({2}, std::span<const int64_t>(wide))), "b.npy",
+                              NpyIntegers::as_stored);
+  EXPECT_EQ(b.values<int64_t>()[0], -1);
+  EXPECT_EQ(b.values<int64_t>()[1], int64_t{1} << 40);
+}
+
 TEST(Npy, writes_byte_for_byte_what_numpy_writes) {
   const nlohmann::json all = golden("io_npy.json");
   for (const nlohmann::json& row : all["headers"]) {
