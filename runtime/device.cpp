@@ -98,14 +98,14 @@ Precision precision(std::string_view name) {
 std::vector<std::string> devices() {
   std::vector<std::string> lines{"cpu"};
 #ifdef WHENCE_HAVE_SIMT
-  lines.push_back("simt: the CUDA kernels under an emulator, for tests");
+  lines.emplace_back("simt: the CUDA kernels under an emulator, for tests");
 #endif
 #ifdef WHENCE_HAVE_CUDA
   std::string why;
   for (int i = 0; usable(i, why); ++i) lines.push_back(fmt::format("cuda:{}: {}", i, why));
   if (lines.back().rfind("cuda", 0) != 0) lines.push_back("no GPU: " + why);
 #else
-  lines.push_back("no GPU: this build has no CUDA kernels");
+  lines.emplace_back("no GPU: this build has no CUDA kernels");
 #endif
   return lines;
 }

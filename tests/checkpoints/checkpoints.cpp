@@ -159,7 +159,8 @@ void write_folder(const std::filesystem::path& folder, std::vector<OutputTensor>
                   int shards) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) fail(ErrorCode::output, "{}: cannot be created: {}", path_text(folder), error.message());
+  if (error)
+    fail(ErrorCode::output, "{}: cannot be created: {}", path_text(folder), error.message());
   if (shards > 1)
     write_shards(folder, std::move(tensors), shards);
   else
