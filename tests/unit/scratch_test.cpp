@@ -156,7 +156,7 @@ TEST(Scratch, a_run_on_a_device_allocates_no_device_memory) {
   for (const OpCase& c : op_cases()) {
     SCOPED_TRACE(c.name);
     const OpGraph g(c);
-    Plan plan(g.results(), {{}, 1, false, {Device::simt}});
+    Plan plan(g.results(), {.threads = 1, .device = {Device::simt}});
     simt::Stream::inject({simt::Injection::allocation, 1});
     EXPECT_NO_THROW(plan.forward());
     EXPECT_NO_THROW(plan.backward());
