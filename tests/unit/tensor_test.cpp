@@ -91,7 +91,7 @@ TEST_P(TensorOn, plans_take_tensors_of_either_side_and_give_them) {
   for (const Device plans : {Device{}, on})
     for (const Device xs : {Device{}, on})
       for (const Device ss : {Device{}, on}) {
-        Plan p({g.y, g.x}, {{}, 1, false, plans});
+        Plan p({g.y, g.x}, {.threads = 1, .device = plans});
         p.set(g.x, x.to(xs));
         p.set(g.s, s.to(ss));
         expect_same_bits(p.get(g.x), x);
@@ -112,7 +112,7 @@ TEST_P(TensorOn, what_a_plan_shares_is_its_own_memory) {
   const Tensor x = random_tensor({2, 40}, 1), s = random_tensor({2, 40}, 2);
   Tensor y, input;
   {
-    Plan p({g.y, g.x}, {{}, 1, false, on});
+    Plan p({g.y, g.x}, {.threads = 1, .device = on});
     p.set(g.x, x);
     input = p.share(g.x);
     expect_same_bits(input.to({}), x);
@@ -136,7 +136,7 @@ TEST_P(TensorOn, the_last_to_set_an_input_wins) {
   const Doubled g;
   Tensor x = random_tensor({2, 40}, 1);
   const Tensor s = random_tensor({2, 40}, 2), other = random_tensor({2, 40}, 3);
-  Plan p({g.y}, {{}, 1, false, on});
+  Plan p({g.y}, {.threads = 1, .device = on});
   p.set(g.s, s);
   p.set(g.x, other);
   p.set(g.x, x.to(on));
@@ -159,7 +159,7 @@ TEST_P(TensorOn, weights_may_lie_on_either_side) {
   Weights there;
   for (const auto& [name, tensor] : host.tensors) there.tensors[name] = tensor.to(on);
   const auto run = [&](const Weights& weights, Device device) {
-    Plan p({y}, {{}, 1, false, device});
+    Plan p({y}, {.threads = 1, .device = device});
     p.bind(weights);
     p.set(x, random_tensor({2, 5}, 1));
     p.forward();
@@ -180,7 +180,7 @@ TEST_P(TensorOn, bytes_and_64_bit_integers_are_converted_where_they_come_in) {
   const Value x = g.input("x", {{2, 2}}), id = g.input("id", {{2}, Dtype::i32});
   const int64_t least = std::numeric_limits<int32_t>::min(), most = -(least + 1);
   for (const Device side : {Device{}, on}) {
-    Plan p({x, id}, {{}, 1, false, on});
+    Plan p({x, id}, {.threads = 1, .device = on});
     p.set(x, tensor_of<uint8_t>({2, 2}, {0, 1, 128, 255}).to(side));
     expect_same_bits(p.get(x), Tensor::of({2, 2}, {0, 1, 128, 255}));
     p.set(id, tensor_of<int64_t>({2}, {least, most}).to(side));
