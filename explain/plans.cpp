@@ -72,8 +72,8 @@ void Plans::plan_together(const std::vector<size_t>& members) {
   }
   for (const auto& [norms, set] : sets) {
     const auto maps = maps_of(set.members);
-    const auto fits = [&] {
-      const Pass one(machine_, 1, maps, nullptr, set.asked);
+    const auto fits = [&, norms = norms, &asked = set.asked] {
+      const Pass one(machine_, 1, maps, nullptr, asked);
       return separate_norms(one) == norms &&
              one.plan().bytes() <= activation_budget(machine_.settings);
     };

@@ -114,7 +114,7 @@ Pass chunked_pass(const Machine& machine, Chunks chunks, const Pass::Wanted& wan
   // Beyond a few samples a chunk has rows enough to fill the processor; more would only cost
   // memory.
   constexpr int64_t enough = 8;
-  const auto [all, together, beside] = chunks;
+  const int64_t all = chunks.total, together = chunks.together, beside = chunks.beside;
   const auto pass = [&](int64_t rows) {
     return Pass(machine, rows * together + beside, wanted, entry_of, expected);
   };
