@@ -63,7 +63,7 @@ struct TinyViT {
   Value block(Value x, int b) {
     const auto t = uint32_t(4 + 12 * b);
     const std::string at = "blocks." + std::to_string(b) + ".";
-    const Value y = norm(at + "norm1", x, t, 1e-6);
+    const Value y = graph.name(norm(at + "norm1", x, t, 1e-6), at + "attn.in");
     attention.push_back(whence::attention(projection(at + "q", y, t + 2, 0),
                                           projection(at + "k", y, t + 2, 1),
                                           projection(at + "v", y, t + 2, 2), 2, real(0.5)));
