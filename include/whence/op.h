@@ -82,6 +82,8 @@ struct Op {
   // Options that distinguish two ops of one kind, for keys and listings ("axis=1").
   virtual std::string detail() const { return {}; }
   virtual std::vector<Type> infer(std::span<const Type> in) const = 0;
+  // Hands its operands to kernels and reads none itself: while a plan is made, this is called once
+  // with addresses where nothing is, and kernels then only tell how much scratch memory they take.
   virtual void run(Stream& s, std::span<const View> in, std::span<const View> out) const = 0;
 
   // Contribution to each wanted input (an empty Value: none). dy[o] is empty where output o has no

@@ -1,36 +1,16 @@
 #include "weights/checkpoint.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <functional>
 
 #include "io/files.h"
+#include "tests/unit/folder.h"
 #include "weights/name_map.h"
 #include "whence/error.h"
 
 namespace whence {
 namespace {
-
-namespace fs = std::filesystem;
-
-// A folder that is empty at the start of a test and gone after it.
-class Folder {
- public:
-  explicit Folder(const std::string& name)
-      : path(fs::path(testing::TempDir()) / ("whence_" + name + std::to_string(getpid()))) {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  void text(const std::string& file, const std::string& content) const {
-    write_file_atomically(path / file, content);
-  }
-  void tensors(const std::string& file, const std::vector<OutputTensor>& all) const {
-    write_safetensors(path / file, all);
-  }
-  fs::path path;
-};
 
 struct Failure {
   std::string text;
@@ -70,7 +50,7 @@ TEST(Checkpoint, a_folder_without_safetensors_says_what_it_holds) {
             "DIR: there is no model.safetensors in this folder, only 'a.pth', 'pytorch_model.bin'; "
             "pickle checkpoints can run programs and are not read: convert with torch.load(..., "
             "weights_only=True) and safetensors.torch.save_file");
-  folder.tensors("vit.safetensors", {tensor("w", {1})});
+  write_safetensors(folder.path / "vit.safetensors", {tensor("w", {1})});
   EXPECT_EQ(opened(folder),
             "DIR: there is no model.safetensors in this folder; it holds 'vit.safetensors': name "
             "the file");
@@ -80,8 +60,9 @@ TEST(Checkpoint, a_folder_without_safetensors_says_what_it_holds) {
 
 TEST(Checkpoint, shards_read_as_one_file) {
   const Folder folder("shards");
-  folder.tensors("x-1.safetensors", {tensor("b", {1, 2}), tensor("d", {3})});
-  folder.tensors("x-2.safetensors", {tensor("a", {4}), tensor("c", {5, 6, 7}), tensor("e", {8})});
+  write_safetensors(folder.path / "x-1.safetensors", {tensor("b", {1, 2}), tensor("d", {3})});
+  write_safetensors(folder.path / "x-2.safetensors",
+                    {tensor("a", {4}), tensor("c", {5, 6, 7}), tensor("e", {8})});
   folder.text(index_name,
               R"({"metadata":{"total_size":28},"weight_map":{"a":"x-2.safetensors",
                   "b":"x-1.safetensors","c":"x-2.safetensors","d":"x-1.safetensors"}})");
@@ -100,7 +81,7 @@ TEST(Checkpoint, more_shards_than_stay_open) {
   std::string map;
   for (int i = 0; i < 40; ++i) {
     const std::string n = std::to_string(i);
-    folder.tensors(n + ".safetensors", {tensor("t" + n, {real(i)})});
+    write_safetensors(folder.path / (n + ".safetensors"), {tensor("t" + n, {real(i)})});
     map += (i ? ",\"t" : "\"t") + n + "\":\"" + n + ".safetensors\"";
   }
   folder.text(index_name, "{\"weight_map\":{" + map + "}}");
@@ -115,9 +96,9 @@ struct BadIndex {
 
 TEST(Checkpoint, refuses_an_index_that_is_wrong) {
   const Folder folder("bad_index");
-  folder.tensors("s1", {tensor("a", {1}), tensor("both", {2})});
-  folder.tensors("s2", {tensor("b", {3})});
-  folder.tensors("s3", {tensor("both", {2})});
+  write_safetensors(folder.path / "s1", {tensor("a", {1}), tensor("both", {2})});
+  write_safetensors(folder.path / "s2", {tensor("b", {3})});
+  write_safetensors(folder.path / "s3", {tensor("both", {2})});
   const std::string at = "DIR/" + index_name + ": ";
   const auto map = [](const std::string& inside) { return "{\"weight_map\":{" + inside + "}}"; };
   const std::string long_name(256, 's');
@@ -155,9 +136,9 @@ TEST(Checkpoint, refuses_an_index_that_is_wrong) {
 
 TEST(Checkpoint, a_prefix_is_stripped_only_if_every_name_has_it) {
   const Folder folder("prefix");
-  folder.tensors("all", {tensor("module.a", {1}), tensor("module.b", {2})});
-  folder.tensors("some", {tensor("module.a", {1}), tensor("b", {2})});
-  folder.tensors("bare", {tensor("module.", {1})});
+  write_safetensors(folder.path / "all", {tensor("module.a", {1}), tensor("module.b", {2})});
+  write_safetensors(folder.path / "some", {tensor("module.a", {1}), tensor("b", {2})});
+  write_safetensors(folder.path / "bare", {tensor("module.", {1})});
   Checkpoint all = Checkpoint::open(folder.path / "all");
   EXPECT_TRUE(all.strip("module."));
   EXPECT_EQ(all.stripped(), "module.");
@@ -211,7 +192,7 @@ struct BindResult {
 };
 BindResult bound(const std::vector<OutputTensor>& tensors, const BindOptions& options = {}) {
   const Folder folder("bind");
-  folder.tensors("m", tensors);
+  write_safetensors(folder.path / "m", tensors);
   const Checkpoint c = Checkpoint::open(folder.path / "m");
   BindResult result;
   result.weights = bind_weights(c, small_needs, small_map(), options, result.account);

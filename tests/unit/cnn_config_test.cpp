@@ -1,6 +1,5 @@
 // Sizes of convolutional classifiers from configurations and names, and the files beside them.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <functional>
 
@@ -8,14 +7,13 @@
 #include "models/cnn/config.h"
 #include "models/companions.h"
 #include "tests/checkpoints/checkpoints.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/loaded.h"
 #include "tests/unit/message_of.h"
 #include "whence/error.h"
 
 namespace whence {
 namespace {
-
-namespace fs = std::filesystem;
 
 CnnFacts facts(const std::string& json) {
   const Json j = parse_json(json, "config.json");
@@ -157,20 +155,6 @@ TEST(CnnArchitecture, impossible_sizes_are_refused) {
 // --- folders
 // ---------------------------------------------------------------------------------------
 
-class Folder {
- public:
-  explicit Folder(const std::string& name)
-      : path(fs::path(testing::TempDir()) / ("whence_cnnf_" + name + std::to_string(getpid()))) {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  void write(const char* name, const std::string& text) const {
-    write_file_atomically(path / name, text);
-  }
-  fs::path path;
-};
-
 ResNetConfig small() {
   ResNetConfig c;
   c.classes = 3, c.stem = 6;
@@ -210,10 +194,9 @@ TEST(LoadCnn, the_image_is_what_preprocessing_gives) {
   write_cnn_checkpoint(folder.path, c, random_cnn_weights(c, 1), CnnLayout::resnet_hub);
   Json config = read_json(folder.path / "config.json");
   config.erase("image_size");
-  folder.write("config.json", config.dump());
-  folder.write(
-      "preprocessor_config.json",
-      R"({"feature_extractor_type":"ConvNextFeatureExtractor","size":160,"crop_pct":0.8})");
+  folder.text("config.json", config.dump());
+  folder.text("preprocessor_config.json",
+              R"({"feature_extractor_type":"ConvNextFeatureExtractor","size":160,"crop_pct":0.8})");
   LoadedCnn m = load_cnn(folder.path);
   EXPECT_EQ(sizes_of(m.config).image_height, 160);
   EXPECT_EQ(m.preprocess.resize_height, 200);
@@ -224,7 +207,7 @@ TEST(LoadCnn, the_image_is_what_preprocessing_gives) {
   EXPECT_EQ(sizes_of(m.config).image_width, 128);
   EXPECT_EQ(output_size(m.preprocess)->width, 128);
   config["image_size"] = 64;
-  folder.write("config.json", config.dump());
+  folder.text("config.json", config.dump());
   EXPECT_EQ(message([&] { load_cnn(folder.path); }),
             path_text(folder.path) +
                 ": preprocessing gives images of 160 x 160, the model takes 64 x 64");
@@ -241,7 +224,7 @@ TEST(LoadCnn, configurations_must_fit_the_tensors) {
   Json config = read_json(folder.path / "config.json");
   config["depths"] = {1, 1, 2, 1};
   config["num_labels"] = 4;
-  folder.write("config.json", config.dump());
+  folder.text("config.json", config.dump());
   std::string text = refusal();
   EXPECT_TRUE(text.starts_with(dir + ": 15 tensors are missing: "
                                      "'resnet.encoder.stages.2.layers.1.layer.0.convolution.weight'"
@@ -265,7 +248,7 @@ TEST(LoadCnn, configurations_must_fit_the_tensors) {
   for (auto& stage : mobile.stages) stage.channels = 2;
   write_cnn_checkpoint(folder.path, mobile, random_cnn_weights(mobile, 1),
                        CnnLayout::mobilenet_timm);
-  folder.write("config.json", R"({"model_type":"resnet"})");
+  folder.text("config.json", R"({"model_type":"resnet"})");
   EXPECT_EQ(refusal(), dir +
                            ": config.json describes a ResNet, the tensors are those of a timm "
                            "MobileNetV2");
@@ -278,8 +261,8 @@ TEST(LoadCnn, a_named_architecture_of_timm) {
   c.classes = 6, c.image_height = c.image_width = 96;
   write_cnn_checkpoint(folder.path, c, random_cnn_weights(c, 1), CnnLayout::mobilenet_timm,
                        {.dtype = StoredDtype::bf16});
-  folder.write("config.json",
-               R"({"architecture":"mobilenetv2_035","num_classes":6,"pretrained_cfg":
+  folder.text("config.json",
+              R"({"architecture":"mobilenetv2_035","num_classes":6,"pretrained_cfg":
                    {"input_size":[3,96,96],"crop_pct":0.875,"interpolation":"bicubic"}})");
   const LoadedCnn m = load_cnn(folder.path);
   EXPECT_EQ(m.config, CnnConfig(c));

@@ -1,7 +1,6 @@
 // Checkpoints of convolutional classifiers in every layout: loading, and what is refused.
 #include <fmt/core.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <functional>
 
@@ -10,6 +9,7 @@
 #include "models/cnn/layouts.h"
 #include "models/companions.h"
 #include "tests/checkpoints/checkpoints.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/loaded.h"
 #include "whence/error.h"
 
@@ -17,17 +17,6 @@ namespace whence {
 namespace {
 
 namespace fs = std::filesystem;
-
-class Folder {
- public:
-  explicit Folder(const std::string& name)
-      : path(fs::path(testing::TempDir()) / ("whence_cnn_" + name + std::to_string(getpid()))) {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  fs::path path;
-};
 
 // What a folder is refused for, with its path written as DIR.
 std::string refusal(const fs::path& folder, const LoadOptions& options = {}) {

@@ -1,7 +1,6 @@
 // What every family has in common: ports, places and outputs of a loaded model, and what its graph
 // says of its weights.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 
@@ -9,24 +8,12 @@
 #include "io/json.h"
 #include "models/family.h"
 #include "tests/checkpoints/checkpoints.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/message_of.h"
 #include "whence/ops.h"
 
 namespace whence {
 namespace {
-
-namespace fs = std::filesystem;
-
-class Folder {
- public:
-  explicit Folder(const std::string& name)
-      : path(fs::path(testing::TempDir()) / ("whence_family_" + name + std::to_string(getpid()))) {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  fs::path path;
-};
 
 ViTConfig small_vit() {
   ViTConfig c;

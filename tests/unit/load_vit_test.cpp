@@ -1,6 +1,5 @@
 // Loading vision transformers from folders and bare files.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +9,7 @@
 #include "io/files.h"
 #include "models/companions.h"
 #include "tests/checkpoints/checkpoints.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/loaded.h"
 #include "whence/error.h"
 
@@ -28,17 +28,6 @@ std::string message(const std::function<void()>& f) {
 }
 
 // ---------------------------------------------------------------------------------
-
-class Folder {
- public:
-  explicit Folder(const std::string& name)
-      : path(fs::path(testing::TempDir()) / ("whence_config_" + name + std::to_string(getpid()))) {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  fs::path path;
-};
 
 ViTConfig small(int64_t width, int64_t heads, int64_t depth = 1) {
   ViTConfig c;

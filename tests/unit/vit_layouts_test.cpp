@@ -1,6 +1,5 @@
 // Checkpoints of vision transformers in every layout: names, shapes, loading, and what is refused.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <functional>
 
@@ -8,6 +7,7 @@
 #include "models/vit/config.h"
 #include "models/vit/layouts.h"
 #include "tests/checkpoints/checkpoints.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/loaded.h"
 #include "whence/error.h"
 
@@ -15,17 +15,6 @@ namespace whence {
 namespace {
 
 namespace fs = std::filesystem;
-
-class Folder {
- public:
-  explicit Folder(const std::string& name)
-      : path(fs::path(testing::TempDir()) / ("whence_vit_" + name + std::to_string(getpid()))) {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  fs::path path;
-};
 
 struct Failure {
   std::string text;
