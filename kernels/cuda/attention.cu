@@ -10,7 +10,7 @@
 //
 // Bytes: q and context once, k and v once for every 64 queries (from L2), and what is captured.
 // Bound by the FMA units: two products for the context, a third for captures.
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_steps.cuh"
 #include "kernels/cuda/tensor_attention.cuh"
 
 namespace whence::k {
@@ -83,40 +83,30 @@ __global__ void __launch_bounds__(threads, 2)
 
 constexpr size_t shared_bytes(int tiles) { return size_t(tiles) * tile_reals * sizeof(real); }
 
+struct Portable {
+  gpu::Stream& s;
+
+  void context(const Problem& p, real* context, RowStats* stats) const {
+    const int64_t chunks = context ? p.chunks() : 1;
+    gpu::launch(s, {p.items() * p.query_tiles() * chunks, threads, shared_bytes(3)}, context_kernel,
+                p, context, stats);
+  }
+  void capture(const Problem& p, const HeadRuns& runs, const RowStats* stats, real* probs,
+               real* sums) const {
+    gpu::launch(s, {map_blocks(p, runs), threads, shared_bytes(2)}, capture_kernel, p, runs, stats,
+                probs, sums);
+  }
+};
+
 }  // namespace
 
 void attention(gpu::Stream& s, const real* q, const real* k, const real* v, const AttentionSize& z,
                real scale, real* context, const AttentionCapture& out) {
-  const bool maps = out.probs || out.head_mean;
-  if (!context && !maps && !out.row) return;
+  if (!context && !out.probs && !out.head_mean && !out.row) return;
   if (z.batch <= 0 || z.heads <= 0 || z.queries <= 0) return;
   if (attention_on_tensor_cores(s.precision, z.width))
     return tensor_attention(s, q, k, v, z, scale, context, out);
-  const Problem all(q, k, v, nullptr, z, scale);
-  const Problem needed = context || maps ? all : all.only_row(out.row_index);
-  const HeadRuns runs = out.head_mean ? HeadRuns::mean(all) : HeadRuns::single(all);
-  RowStats* stats = nullptr;
-  real* sums = out.head_mean;
-  if (maps || out.row) {
-    const int64_t rows = z.batch * z.heads * z.queries, extra = out.head_mean ? runs.scratch(z) : 0;
-    stats = static_cast<RowStats*>(
-        s.scratch(size_t(rows) * sizeof(RowStats) + size_t(extra) * sizeof(real)));
-    if (extra > 0) sums = reinterpret_cast<real*>(stats + rows);
-  }
-  const int64_t chunks = context ? all.chunks() : 1;
-  gpu::launch(s, {needed.items() * needed.query_tiles() * chunks, threads, shared_bytes(3)},
-              context_kernel, needed, context, stats);
-  if (maps)
-    gpu::launch(s, {map_blocks(all, runs), threads, shared_bytes(2)}, capture_kernel, all, runs,
-                stats, out.probs, sums);
-  if (sums != out.head_mean)
-    add_parts(s, sums, z.batch, runs.count, z.queries * z.keys, 1 / real(z.heads), out.head_mean);
-  if (out.row) {
-    const Problem row = all.only_row(out.row_index);
-    const HeadRuns single = HeadRuns::single(row);
-    gpu::launch(s, {map_blocks(row, single), threads, shared_bytes(2)}, capture_kernel, row, single,
-                stats, out.row, nullptr);
-  }
+  run_attention(s, Problem(q, k, v, nullptr, z, scale), context, out, Portable{s});
 }
 
 }  // namespace whence::k

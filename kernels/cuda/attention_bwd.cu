@@ -16,7 +16,7 @@
 // on what else is asked for. Bytes: the operands once for every 64 rows of the other side (from L2)
 // and the results. Bound by the FMA units: 2 products for the statistics, 3 for dq, 2 to 4 for dk,
 // dv and the chain.
-#include "kernels/cuda/attention_scratch.cuh"
+#include "kernels/cuda/attention_steps.cuh"
 #include "kernels/cuda/tensor_attention.cuh"
 #include "kernels/scalar.h"
 
@@ -108,12 +108,6 @@ __global__ void __launch_bounds__(threads, 2) queries_kernel(Problem p, Kept kep
   }
   store_rows(sum, p.size.queries, query, chunk * side, p.size, item, dq);
 }
-
-// What keys_kernel is asked for; null is not.
-struct KeyResults {
-  real *dk, *dv;
-  const real* weights;  // chain_in
-};
 
 // Part of a head's chain: `column` summed over the block. Barriers of `scores` lie between two
 // calls.
@@ -238,28 +232,29 @@ __global__ void __launch_bounds__(threads, 2)
 
 constexpr size_t shared_bytes(int tiles) { return size_t(tiles) * tile_reals * sizeof(real); }
 
-void launch_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const Kept& kept,
-                 const MapResults& out) {
-  gpu::launch(s, {map_blocks(p, runs), threads, shared_bytes(2)}, maps_kernel, p, runs, kept, out);
-}
+struct Portable {
+  gpu::Stream& s;
+  const Problem& p;
 
-// dprobs, dprobs_mean, dprobs_row, relevance
-void compute_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const Scratch& scratch,
-                  const AttentionGradients& out) {
-  const AttentionSize& z = p.size;
-  const MapResults& sums = scratch.sums;
-  if (out.dprobs || out.dprobs_mean || out.relevance) launch_maps(s, p, runs, scratch.kept, sums);
-  const auto add_runs = [&](const real* parts, real* mean) {
-    if (parts != mean)
-      add_parts(s, parts, z.batch, runs.count, z.queries * z.keys, 1 / real(z.heads), mean);
-  };
-  add_runs(sums.mean, out.dprobs_mean);
-  add_runs(sums.relevance, out.relevance);
-  if (out.dprobs_row && z.queries > 0) {
-    const Problem row = p.only_row(out.row_index);
-    launch_maps(s, row, HeadRuns::single(row), scratch.kept, {out.dprobs_row, nullptr, nullptr});
+  void row_stats(const real* weights, const Kept& kept) const {
+    gpu::launch(s, {p.items() * p.query_tiles(), threads, shared_bytes(3)}, stats_kernel, p,
+                weights, kept);
   }
-}
+  void queries(const Kept& kept, real* dq) const {
+    gpu::launch(s, {p.items() * p.query_tiles() * p.chunks(), threads, shared_bytes(4)},
+                queries_kernel, p, kept, dq);
+  }
+  void keys(const ChainParts& parts, const Kept& kept, const KeyResults& out) const {
+    const int64_t ways = out.dk || out.dv ? p.chunks() : parts.count;
+    gpu::launch(s, {p.items() * p.key_tiles() * ways, threads, shared_bytes(4)}, keys_kernel, p,
+                parts, kept, out);
+  }
+  void maps(const Problem& of, const HeadRuns& runs, const Kept& kept,
+            const MapResults& out) const {
+    gpu::launch(s, {map_blocks(of, runs), threads, shared_bytes(2)}, maps_kernel, of, runs, kept,
+                out);
+  }
+};
 
 }  // namespace
 
@@ -270,30 +265,7 @@ void attention_bwd(gpu::Stream& s, const real* q, const real* k, const real* v,
   if (attention_on_tensor_cores(s.precision, z.width))
     return tensor_attention_bwd(s, q, k, v, dcontext, z, scale, out);
   const Problem p(q, k, v, dcontext, z, scale);
-  const bool chain = out.chain_out, dot = out.dq || out.dk, by_keys = out.dk || out.dv || chain;
-  const bool means = out.dprobs_mean || out.relevance;
-  const ChainParts parts(p.query_tiles());
-  const HeadRuns runs = means ? HeadRuns::mean(p) : HeadRuns::single(p);
-  const Scratch scratch(s, z, out, dot, parts, runs);
-  const Kept& kept = scratch.kept;
-  if (dot || out.dv || chain || out.relevance) {
-    const bool only_chain = !dot && !out.dv && !out.relevance;
-    gpu::launch(s, {p.items() * p.query_tiles(), threads, shared_bytes(3)}, stats_kernel, p,
-                only_chain ? out.chain_in : nullptr, kept);
-  }
-  if (out.dq)
-    gpu::launch(s, {p.items() * p.query_tiles() * p.chunks(), threads, shared_bytes(4)},
-                queries_kernel, p, kept, out.dq);
-  if (by_keys) {
-    const int64_t ways = out.dk || out.dv ? p.chunks() : parts.count;
-    gpu::launch(s, {p.items() * p.key_tiles() * ways, threads, shared_bytes(4)}, keys_kernel, p,
-                parts, kept, KeyResults{out.dk, out.dv, chain ? out.chain_in : nullptr});
-  }
-  // The parts of a head, then the next head.
-  if (chain)
-    add_parts(s, kept.chain, z.batch, z.heads * parts.count, z.keys, 1 / real(z.heads),
-              out.chain_out);
-  compute_maps(s, p, runs, scratch, out);
+  run_attention_bwd(s, p, out, Portable{s, p});
 }
 
 }  // namespace whence::k

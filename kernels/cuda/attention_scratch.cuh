@@ -36,6 +36,12 @@ struct MapResults {
   real *dprobs, *mean, *relevance;
 };
 
+// dk, dv, and what weighs the queries in the chain (chain_in); null: not asked for.
+struct KeyResults {
+  real *dk, *dv;
+  const real* weights;
+};
+
 // What the kernels need of scratch; null where it is not.
 struct Scratch {
   Kept kept{};

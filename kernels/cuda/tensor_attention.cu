@@ -12,6 +12,7 @@
 //
 // Bytes: q and context once, k and v once for each block (f32, from L2), and what is captured.
 // Bound by bringing k and v in, for many tiles to a block by exponentials and the tensor cores.
+#include "kernels/cuda/attention_steps.cuh"
 #include "kernels/cuda/tensor_attention.cuh"
 
 #ifndef WHENCE_F64
@@ -120,49 +121,32 @@ __global__ void __launch_bounds__(threads, 2)
 }
 
 template <int width>
-void launch_capture(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const RowStats* stats,
-                    real* probs, real* sums) {
-  gpu::launch(s, {map_blocks(p, runs), threads, shared_bytes<width>(1), "attention"},
-              tensor_capture_kernel<width>, p, runs, stats, probs, sums);
-}
+struct OnTensorCores {
+  gpu::Stream& s;
 
-template <int width>
-void start(gpu::Stream& s, const Problem& all, real* context, const AttentionCapture& out) {
-  const AttentionSize& z = all.size;
-  const bool maps = out.probs || out.head_mean;
-  const Problem needed = context || maps ? all : all.only_row(out.row_index);
-  const HeadRuns runs = out.head_mean ? HeadRuns::mean(all) : HeadRuns::single(all);
-  RowStats* stats = nullptr;
-  real* sums = out.head_mean;
-  if (maps || out.row) {
-    const int64_t rows = z.batch * z.heads * z.queries, extra = out.head_mean ? runs.scratch(z) : 0;
-    stats = static_cast<RowStats*>(
-        s.scratch(size_t(rows) * sizeof(RowStats) + size_t(extra) * sizeof(real)));
-    if (extra > 0) sums = reinterpret_cast<real*>(stats + rows);
+  void context(const Problem& p, real* context, RowStats* stats) const {
+    const Walk walk = Walk::of<width>(p.items(), p.query_tiles(), p.size.keys);
+    gpu::launch(s,
+                {walk.blocks(p.items(), p.query_tiles()), threads,
+                 shared_bytes<width>(walk.tiles(p.size.keys)), "attention"},
+                tensor_context_kernel<width>, p, walk, context, stats);
   }
-  const Walk walk = Walk::of<width>(needed.items(), needed.query_tiles(), z.keys);
-  gpu::launch(s,
-              {walk.blocks(needed.items(), needed.query_tiles()), threads,
-               shared_bytes<width>(walk.tiles(z.keys)), "attention"},
-              tensor_context_kernel<width>, needed, walk, context, stats);
-  if (maps) launch_capture<width>(s, all, runs, stats, out.probs, sums);
-  if (sums != out.head_mean)
-    add_parts(s, sums, z.batch, runs.count, z.queries * z.keys, 1 / real(z.heads), out.head_mean);
-  if (out.row) {
-    const Problem row = all.only_row(out.row_index);
-    launch_capture<width>(s, row, HeadRuns::single(row), stats, out.row, nullptr);
+  void capture(const Problem& p, const HeadRuns& runs, const RowStats* stats, real* probs,
+               real* sums) const {
+    gpu::launch(s, {map_blocks(p, runs), threads, shared_bytes<width>(1), "attention"},
+                tensor_capture_kernel<width>, p, runs, stats, probs, sums);
   }
-}
+};
 
 }  // namespace
 
 void tensor_attention(gpu::Stream& s, const real* q, const real* k, const real* v,
                       const AttentionSize& z, real scale, real* context,
                       const AttentionCapture& out) {
-  if (!context && !out.probs && !out.head_mean && !out.row) return;
-  if (z.batch <= 0 || z.heads <= 0 || z.queries <= 0) return;
   const Problem all(q, k, v, nullptr, z, scale);
-  with_width(z.width, [&](auto w) { start<decltype(w)::width>(s, all, context, out); });
+  with_width(z.width, [&](auto w) {
+    gpu::map_tile::run_attention(s, all, context, out, OnTensorCores<decltype(w)::width>{s});
+  });
 }
 
 }  // namespace whence::k

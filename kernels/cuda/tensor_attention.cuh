@@ -31,11 +31,11 @@ void tensor_attention_bwd(gpu::Stream& s, const real* q, const real* k, const re
                           const real* dcontext, const AttentionSize& z, real scale,
                           const AttentionGradients& out);
 
-// dprobs, dprobs_mean, dprobs_row and relevance of `out`. `stats` [B, H, Q] are read for relevance.
+// G and, with the `stats` [B, H, Q], max(P * G, 0), with their sums over runs of heads.
 void tensor_attention_maps(gpu::Stream& s, const gpu::map_tile::Problem& p,
                            const gpu::map_tile::HeadRuns& runs,
                            const gpu::map_tile::RowStats* stats,
-                           const gpu::map_tile::MapResults& sums, const AttentionGradients& out);
+                           const gpu::map_tile::MapResults& out);
 #endif
 
 }  // namespace whence::k

@@ -17,7 +17,7 @@
 // on what else is asked for. Bytes: of the owned side the operands and results once, of the other
 // side the operands once for each block (f32, from L2). Bound by bringing them in, for many tiles
 // to a block by the tensor cores.
-#include "kernels/cuda/attention_scratch.cuh"
+#include "kernels/cuda/attention_steps.cuh"
 #include "kernels/cuda/tensor_attention.cuh"
 #include "kernels/scalar.h"
 
@@ -31,7 +31,8 @@ using gpu::Bf16;
 using gpu::map_tile::all_zero;
 using gpu::map_tile::ChainParts;
 using gpu::map_tile::Kept;
-using gpu::map_tile::Scratch;
+using gpu::map_tile::KeyResults;
+using gpu::map_tile::MapResults;
 
 // `weights` [B, Q] or null: tiles of queries that all have weight 0 are left out.
 template <int width>
@@ -122,12 +123,6 @@ __global__ void __launch_bounds__(threads, width <= 64 ? 3 : 2)
     store_rows<width>(sum, scale, p.size.queries, query, p.size, item, dq);
   }
 }
-
-// What keys_kernel is asked for; null is not.
-struct KeyResults {
-  real *dk, *dv;
-  const real* weights;  // chain_in
-};
 
 // What a column of a transposed map needs of its query. Zeros where there is no query: P is 0.
 struct alignas(16) Query {
@@ -267,55 +262,58 @@ __global__ void __launch_bounds__(threads, chain_alone&& width <= 64 ? 3 : 2)
 }
 
 template <int width>
-void start(gpu::Stream& s, const Problem& p, const AttentionGradients& out) {
-  const AttentionSize& z = p.size;
-  const bool chain = out.chain_out, dot = out.dq || out.dk, by_keys = out.dk || out.dv;
-  const ChainParts parts(p.query_tiles());
-  const HeadRuns runs = out.dprobs_mean || out.relevance ? HeadRuns::mean(p) : HeadRuns::single(p);
-  const Scratch scratch(s, z, out, dot, parts, runs);
-  const Kept& kept = scratch.kept;
-  const auto run = [&](int64_t blocks, size_t bytes, auto kernel, const auto&... args) {
-    gpu::launch(s, {blocks, threads, bytes, "attention_bwd"}, kernel, args...);
-  };
-  const Walk by_tile{1, false}, over_keys = Walk::of<width>(p.items(), p.query_tiles(), z.keys);
-  const size_t keys_bytes = shared_bytes<width>(over_keys.tiles(z.keys));
-  const int64_t query_blocks = over_keys.blocks(p.items(), p.query_tiles());
-  if (dot || out.dv || chain || out.relevance) {
-    if (dot || out.dv || out.relevance)
-      run(query_blocks, keys_bytes, tensor_stats_kernel<width>, p, over_keys, nullptr, kept);
+struct OnTensorCores {
+  gpu::Stream& s;
+  const Problem& p;
+  Walk over_keys = Walk::of<width>(p.items(), p.query_tiles(), p.size.keys);
+
+  void run(int64_t blocks, size_t bytes, auto kernel, const auto&... args) const {
+    gpu::launch(s, {blocks, threads, bytes, "attention_bwd"}, kernel, p, args...);
+  }
+  size_t keys_bytes() const { return shared_bytes<width>(over_keys.tiles(p.size.keys)); }
+  int64_t query_blocks() const { return over_keys.blocks(p.items(), p.query_tiles()); }
+
+  // Tiles that `weights` leave out leave nothing to share between tiles.
+  void row_stats(const real* weights, const Kept& kept) const {
+    if (weights)
+      run(p.items() * p.query_tiles(), shared_bytes<width>(2), tensor_stats_kernel<width>, by_tile,
+          weights, kept);
     else
-      run(p.items() * p.query_tiles(), shared_bytes<width>(2), tensor_stats_kernel<width>, p,
-          by_tile, out.chain_in, kept);
+      run(query_blocks(), keys_bytes(), tensor_stats_kernel<width>, over_keys, weights, kept);
   }
-  if (out.dq)
-    run(query_blocks, keys_bytes, tensor_queries_kernel<width>, p, over_keys, kept, out.dq);
-  const KeyResults results{out.dk, out.dv, chain ? out.chain_in : nullptr};
-  if (by_keys) {
+  void queries(const Kept& kept, real* dq) const {
+    run(query_blocks(), keys_bytes(), tensor_queries_kernel<width>, over_keys, kept, dq);
+  }
+  void keys(const ChainParts& parts, const Kept& kept, const KeyResults& out) const {
+    if (!out.dk && !out.dv) {
+      run(p.items() * p.key_tiles() * parts.count, shared_bytes<width>(2) + columns_bytes(2),
+          tensor_keys_kernel<width, true>, by_tile, parts, kept, out);
+      return;
+    }
     constexpr bool held = left_is_held<width>;
-    const Walk walk = held ? Walk::of<width>(p.items(), p.key_tiles(), z.queries) : by_tile;
+    const Walk walk = held ? Walk::of<width>(p.items(), p.key_tiles(), p.size.queries) : by_tile;
+    const int tiles = walk.tiles(p.size.queries);
     run(walk.blocks(p.items(), p.key_tiles()),
-        shared_bytes<width>(walk.tiles(z.queries) + (held ? 0 : 2)) +
-            columns_bytes(walk.tiles(z.queries)),
-        tensor_keys_kernel<width, false>, p, walk, parts, kept, results);
-  } else if (chain) {
-    run(p.items() * p.key_tiles() * parts.count, shared_bytes<width>(2) + columns_bytes(2),
-        tensor_keys_kernel<width, true>, p, by_tile, parts, kept, results);
+        shared_bytes<width>(tiles + (held ? 0 : 2)) + columns_bytes(tiles),
+        tensor_keys_kernel<width, false>, walk, parts, kept, out);
   }
-  // The parts of a head, then the next head.
-  if (chain)
-    add_parts(s, kept.chain, z.batch, z.heads * parts.count, z.keys, 1 / real(z.heads),
-              out.chain_out);
-  tensor_attention_maps(s, p, runs, kept.stats, scratch.sums, out);
-}
+  void maps(const Problem& of, const HeadRuns& runs, const Kept& kept,
+            const MapResults& out) const {
+    tensor_attention_maps(s, of, runs, kept.stats, out);
+  }
+
+  static constexpr Walk by_tile{1, false};
+};
 
 }  // namespace
 
 void tensor_attention_bwd(gpu::Stream& s, const real* q, const real* k, const real* v,
                           const real* dcontext, const AttentionSize& z, real scale,
                           const AttentionGradients& out) {
-  if (z.batch <= 0 || z.heads <= 0) return;
   const Problem p(q, k, v, dcontext, z, scale);
-  with_width(z.width, [&](auto w) { start<decltype(w)::width>(s, p, out); });
+  with_width(z.width, [&](auto w) {
+    gpu::map_tile::run_attention_bwd(s, p, out, OnTensorCores<decltype(w)::width>{s, p});
+  });
 }
 
 }  // namespace whence::k

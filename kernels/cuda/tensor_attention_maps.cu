@@ -72,39 +72,17 @@ __global__ void __launch_bounds__(threads, 2)
   }
 }
 
-template <int width>
-void launch_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const RowStats* stats,
-                 const gpu::map_tile::MapResults& out) {
-  gpu::launch(s,
-              {map_blocks(p, runs), threads, shared_bytes<width>(left_is_held<width> ? 2 : 4),
-               "attention_bwd"},
-              tensor_maps_kernel<width>, p, runs, stats, out);
-}
-
-template <int width>
-void start(gpu::Stream& s, const Problem& p, const HeadRuns& runs, const RowStats* stats,
-           const gpu::map_tile::MapResults& sums, const AttentionGradients& out) {
-  const AttentionSize& z = p.size;
-  if (out.dprobs || out.dprobs_mean || out.relevance) launch_maps<width>(s, p, runs, stats, sums);
-  const auto add_runs = [&](const real* parts, real* mean) {
-    if (parts != mean)
-      add_parts(s, parts, z.batch, runs.count, z.queries * z.keys, 1 / real(z.heads), mean);
-  };
-  add_runs(sums.mean, out.dprobs_mean);
-  add_runs(sums.relevance, out.relevance);
-  if (out.dprobs_row && z.queries > 0) {
-    const Problem row = p.only_row(out.row_index);
-    launch_maps<width>(s, row, HeadRuns::single(row), stats, {out.dprobs_row, nullptr, nullptr});
-  }
-}
-
 }  // namespace
 
 void tensor_attention_maps(gpu::Stream& s, const Problem& p, const HeadRuns& runs,
-                           const RowStats* stats, const gpu::map_tile::MapResults& sums,
-                           const AttentionGradients& out) {
-  with_width(p.size.width,
-             [&](auto w) { start<decltype(w)::width>(s, p, runs, stats, sums, out); });
+                           const RowStats* stats, const gpu::map_tile::MapResults& out) {
+  with_width(p.size.width, [&](auto w) {
+    constexpr int width = decltype(w)::width;
+    gpu::launch(s,
+                {map_blocks(p, runs), threads, shared_bytes<width>(left_is_held<width> ? 2 : 4),
+                 "attention_bwd"},
+                tensor_maps_kernel<width>, p, runs, stats, out);
+  });
 }
 
 }  // namespace whence::k
