@@ -132,6 +132,12 @@ static std::string key_of(std::span<const Request> requests, int64_t items) {
   return key;
 }
 
+static size_t bytes_of(const Plans& plans) {
+  size_t sum = 0;
+  for (const Pass* pass : plans.passes()) sum += pass->plan().bytes();
+  return sum;
+}
+
 // The plans of requests for so many items; the most recent few are kept.
 Plans& Explainer::plans_for(std::span<const Request> requests, int64_t items) {
   auto& recent = state_->recent;
@@ -145,8 +151,7 @@ Plans& Explainer::plans_for(std::span<const Request> requests, int64_t items) {
   const size_t budget = activation_budget(settings_);
   const auto held = [&] {
     size_t sum = 0;
-    for (const auto& entry : recent)
-      for (const Pass* pass : entry.plans->passes()) sum += pass->plan().bytes();
+    for (const auto& entry : recent) sum += bytes_of(*entry.plans);
     return sum;
   };
   while (!recent.empty() && held() > budget / 2) recent.pop_back();
@@ -176,12 +181,18 @@ Results Explainer::explain(const Inputs& inputs, const Request& request) {
   return std::move(plans_for(one, inputs.items()).run(inputs, one)[0]);
 }
 
-Answers Explainer::explain(const Inputs& inputs, std::span<const Request> requests) {
-  for (const Request& request : requests) check_targets(*model_, request.targets);
-  check_inputs(*model_, inputs);
+// With what gives the logits; it has targets of the others, so that it shares their pass.
+static std::vector<Request> with_prediction(std::span<const Request> requests) {
   std::vector<Request> all(requests.begin(), requests.end());
   all.emplace_back().method = "predict";
   if (!requests.empty()) all.back().targets = requests[0].targets;
+  return all;
+}
+
+Answers Explainer::explain(const Inputs& inputs, std::span<const Request> requests) {
+  for (const Request& request : requests) check_targets(*model_, request.targets);
+  check_inputs(*model_, inputs);
+  const std::vector<Request> all = with_prediction(requests);
   Answers answers;
   answers.results = plans_for(all, inputs.items()).run(inputs, all);
   answers.logits = logits_of(answers.results.back(), model_->classes);
@@ -197,9 +208,11 @@ std::string Explainer::describe(const Request& request, int64_t items) {
 }
 
 size_t Explainer::bytes(const Request& request, int64_t items) {
-  size_t sum = 0;
-  for (const Pass* pass : plans_for({&request, 1}, items).passes()) sum += pass->plan().bytes();
-  return sum;
+  return bytes_of(plans_for({&request, 1}, items));
+}
+
+size_t Explainer::bytes(std::span<const Request> requests, int64_t items) {
+  return bytes_of(plans_for(with_prediction(requests), items));
 }
 
 size_t Explainer::derived_bytes(const Request& request, int64_t items) {

@@ -45,10 +45,12 @@ Job::Job(std::shared_ptr<const Model> model, const Settings& settings,
 }
 
 void Job::check_requests() {
-  // Planning a method checks its options, the model's kind, and that the plan fits the memory.
-  const auto items = int64_t(std::clamp<size_t>(mine_.size(), 1, group_size));
+  // Planning a method checks its options, the model's kind, and that the plan fits the memory. The
+  // plans are those of the first group.
+  std::vector<Request> requests;
   for (size_t m = 0; m < facts_.methods.size(); ++m)
-    explainer_->bytes(make_request(facts_, m, draws_), items);
+    requests.push_back(make_request(facts_, m, draws_));
+  explainer_->bytes(requests, int64_t(std::clamp<size_t>(mine_.size(), 1, group_size)));
 }
 
 Summary Job::run() {

@@ -177,6 +177,8 @@ class Explainer {
   std::string describe(const Request& request, int64_t items);
   // Activation bytes of the plans that `request` runs, for that many items; independent of `steps`.
   size_t bytes(const Request& request, int64_t items);
+  size_t bytes(std::span<const Request> requests,
+               int64_t items);  // where they are answered together
   size_t derived_bytes(const Request& request,
                        int64_t items);  // packed weights, shared by all plans of the model
   // Of each pass that `request` runs: rows at once, and floating-point operations of a row (forward

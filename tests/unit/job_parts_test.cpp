@@ -6,22 +6,12 @@
 #include "jobs/requests.h"
 #include "jobs/targets.h"
 #include "runtime/text.h"
+#include "tests/unit/message_of.h"
 
 namespace whence::jobs {
 namespace {
 
 using Names = std::vector<std::string>;
-
-template <class F>
-std::string failure(F&& step) {
-  try {
-    step();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::usage);
-    return error.what();
-  }
-  return "no failure";
-}
 
 TEST(JobTargets, whole_names_come_before_parts_and_contrasts) {
   const Names labels{"tench, Tinca tinca", "fish-hook", "fish", "hook", "kite-hook", "7"};
@@ -38,16 +28,18 @@ TEST(JobTargets, whole_names_come_before_parts_and_contrasts) {
   EXPECT_EQ(read("hook-fish"), "3-2");
   EXPECT_EQ(read("2-kite"), "2-4");
   EXPECT_EQ(read("fish-hook-tench"), "1-0");  // cut at the only place that gives two classes
-  EXPECT_EQ(failure([&] { read("-hook"); }).substr(0, 34), "--target -hook: this could be '1 f");
-  EXPECT_EQ(failure([&] { read("6"); }), "--target 6: out of range, the model has classes 0 to 5");
-  EXPECT_EQ(failure([&] { read("99999999999999999999"); }),
+  EXPECT_EQ(usage_message([&] { read("-hook"); }).substr(0, 34),
+            "--target -hook: this could be '1 f");
+  EXPECT_EQ(usage_message([&] { read("6"); }),
+            "--target 6: out of range, the model has classes 0 to 5");
+  EXPECT_EQ(usage_message([&] { read("99999999999999999999"); }),
             "--target 99999999999999999999: out of range, the model has classes 0 to 5");
-  EXPECT_EQ(failure([&] { read(""); }).substr(0, 24), "--target : no such class");
+  EXPECT_EQ(usage_message([&] { read(""); }).substr(0, 24), "--target : no such class");
 }
 
 TEST(JobTargets, an_ambiguous_contrast_is_refused) {
   const Names labels{"a", "b-c", "a-b", "c"};
-  EXPECT_EQ(failure([&] { read_target("a-b-c", labels); }),
+  EXPECT_EQ(usage_message([&] { read_target("a-b-c", labels); }),
             "--target a-b-c: this could be the contrast 'a - b-c' or 'a-b - c'; use indices");
 }
 
@@ -67,7 +59,7 @@ TEST(JobNames, grow_only_where_they_collide) {
             (Names{"a%0Ab", "%FF", "caf\xC3\xA9"}));
   // A name that grew may meet one that did not.
   EXPECT_EQ(names({{"x.jpg"}, {"x.png"}, {"d/x.jpg.png"}}), (Names{"x.jpg", "x.png", "x.jpg.png"}));
-  EXPECT_EQ(failure([&] {
+  EXPECT_EQ(usage_message([&] {
               names({{"a/x.png"}, {"b/../a/x.png"}});
             }),
             "a/x.png and b/../a/x.png would both be written as a-x.png");
@@ -91,7 +83,7 @@ TEST(JobRequests, a_layer_is_for_methods_that_take_one) {
   EXPECT_EQ(chosen[1].options()["layer"], "norm");
   EXPECT_EQ(choose_methods({"grad-cam"}, {})[0].options()["layer"], "auto");
   EXPECT_FALSE(choose_methods({"tam"}, {})[0].options().contains("layer"));
-  EXPECT_NE(failure([&] {
+  EXPECT_NE(usage_message([&] {
               choose_methods({"grad-cam", "tam"}, {}, "norm");
             }).find("method tam takes no layer"),
             std::string::npos);
