@@ -10,6 +10,8 @@
 namespace whence {
 
 // --- elementwise ---------------------------------------------------------------------------------
+// One of these by its name, "relu" to "abs". Throws if there is none.
+Value unary(std::string_view function, Value x);
 Value relu(Value x);        // max(x, 0), derivative 0 at 0
 Value relu6(Value x);       // min(max(x, 0), 6), derivative 0 at 0 and at 6
 Value gelu(Value x);        // x Phi(x), error function (Hendrycks and Gimpel 2016)

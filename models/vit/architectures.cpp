@@ -70,7 +70,7 @@ bool read_word(std::string_view word, ViTFacts& facts, bool& clip) {
   } else if (word == "clip") {
     clip = true;
   } else if (word == "quickgelu") {
-    facts.activation = ViTConfig::Activation::gelu_quick;
+    facts.activation = "gelu_quick";
   } else if (word == "gap") {
     facts.pooling = ViTConfig::Pooling::mean;
   } else if (const ViTBlock* block = word.empty() ? nullptr : find_vit_block(word)) {
@@ -174,7 +174,7 @@ ViTFacts vit_facts_from_name(std::string_view architecture) {
   if (size == std::end(named_sizes)) unknown(architecture, "");
   set_size(*size, facts);
   facts.norm_epsilon = 1e-6;
-  facts.activation = ViTConfig::Activation::gelu;
+  facts.activation = "gelu";
   if (words[1].size() == 1) {  // torchvision: vit_b_16
     const auto patch = words.size() == 3 ? number(words[2]) : std::nullopt;
     if (!patch || family != "vit") unknown(architecture, "");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/activations.h"
 #include "models/companions.h"
 #include "models/vit/blocks.h"
 #include "runtime/check.h"
@@ -14,23 +15,11 @@ constexpr int64_t max_side = 16384, max_patch = 4096, max_channels = 1024, max_w
 constexpr int64_t max_mlp = 1 << 20, max_depth = 1000, max_heads = 65536, max_classes = 1'000'000;
 constexpr int64_t max_registers = 65536;
 
-using Activation = ViTConfig::Activation;
 using Pooling = ViTConfig::Pooling;
 
 template <class... A>
 [[noreturn]] void unsupported(fmt::format_string<A...> text, A&&... a) {
   fail(ErrorCode::unsupported, text, std::forward<A>(a)...);
-}
-
-Activation activation_of(const JsonObject& config, const char* key, const std::string& name) {
-  if (name == "gelu" || name == "gelu_python") return Activation::gelu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast" ||
-      name == "gelu_tanh")
-    return Activation::gelu_tanh;
-  if (name == "quick_gelu") return Activation::gelu_quick;
-  if (name == "relu") return Activation::relu;
-  unsupported("{}: {} '{}' is not supported (gelu, gelu_pytorch_tanh, quick_gelu, relu)",
-              config.file(), config.name(key), printable(name));
 }
 
 void read_image_and_patch(const JsonObject& config, const char* image_key, ViTFacts& facts) {

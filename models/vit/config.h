@@ -19,7 +19,7 @@ struct ViTFacts {
   std::optional<int64_t> image_height, image_width, patch, channels;
   std::optional<int64_t> width, depth, heads, mlp, classes, registers;
   std::optional<double> norm_epsilon, mlp_ratio;
-  std::optional<ViTConfig::Activation> activation;
+  std::optional<std::string_view> activation;
   std::optional<ViTConfig::Pooling> pooling;
   std::optional<bool> position_skips_prefix;
   std::optional<std::string_view> block;

@@ -38,21 +38,8 @@ Value ViTLayers::attend(Value x) const {
 }
 
 Value ViTLayers::mlp(Value x) const {
-  const auto activation = [this](Value pre) {
-    switch (c.activation) {
-      case ViTConfig::Activation::gelu:
-        return gelu(pre);
-      case ViTConfig::Activation::gelu_tanh:
-        return gelu_tanh(pre);
-      case ViTConfig::Activation::gelu_quick:
-        return gelu_quick(pre);
-      case ViTConfig::Activation::relu:
-        return relu(pre);
-    }
-    return pre;
-  };
   auto s = g.scope("mlp");
-  const Value hidden = g.name(activation(g.name(dense("fc1", x, c.mlp), "pre")), "hidden");
+  const Value hidden = g.name(unary(c.activation, g.name(dense("fc1", x, c.mlp), "pre")), "hidden");
   return g.name(dense("fc2", hidden, c.width), "out");
 }
 

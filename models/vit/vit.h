@@ -15,12 +15,7 @@ struct ViTConfig {
   int64_t patch = 16, channels = 3;
   int64_t width = 768, depth = 12, heads = 12, mlp = 3072, classes = 1000;
   real norm_epsilon = real(1e-6);
-  enum class Activation : uint8_t {
-    gelu,
-    gelu_tanh,
-    gelu_quick,
-    relu
-  } activation = Activation::gelu;
+  std::string_view activation = "gelu";  // a function's name, see `unary` of ops.h
   enum class Pooling : uint8_t { token, mean } pooling = Pooling::token;  // what the head reads
   bool class_token = true;
   bool distilled = false;  // a second token and head; logits are the mean of both heads

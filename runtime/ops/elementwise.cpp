@@ -268,6 +268,11 @@ RowFlow BinaryOp::row_flow(std::span<const Type> in) const {
   return flow;
 }
 
+Value unary(std::string_view function, Value x) {
+  for (const k::Unary f : k::every_unary)
+    if (facts_of(f).name == function) return emit<UnaryOp>({x}, f);
+  fail(ErrorCode::usage, "there is no function of one element called '{}'", printable(function));
+}
 Value relu(Value x) { return emit<UnaryOp>({x}, k::Relu{}); }
 Value relu6(Value x) { return emit<UnaryOp>({x}, k::Relu6{}); }
 Value gelu(Value x) { return emit<UnaryOp>({x}, k::Gelu{}); }

@@ -1,25 +1,20 @@
 // config.json and preprocessor_config.json in the conventions of the layouts.
+#include <algorithm>
 #include <charconv>
 
 #include "io/json.h"
+#include "models/activations.h"
 #include "runtime/check.h"
 #include "tests/checkpoints/checkpoints.h"
 
 namespace whence {
 namespace {
 
-const char* activation_name(ViTConfig::Activation a, bool timm) {
-  switch (a) {
-    case ViTConfig::Activation::gelu:
-      return "gelu";
-    case ViTConfig::Activation::gelu_tanh:
-      return timm ? "gelu_tanh" : "gelu_pytorch_tanh";
-    case ViTConfig::Activation::gelu_quick:
-      return "quick_gelu";
-    case ViTConfig::Activation::relu:
-      return "relu";
-  }
-  return "gelu";
+// timm calls this one as whence does.
+std::string_view activation_name(std::string_view function, bool timm) {
+  if (timm && function == "gelu_tanh") return function;
+  const auto row = std::ranges::find(activation_names(), function, &ActivationName::function);
+  return row->stated;
 }
 
 int filter_number(Resample filter) {

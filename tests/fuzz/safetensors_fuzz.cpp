@@ -50,7 +50,7 @@ void convert(const SafetensorsFile& file) {
 void bind(const Checkpoint& checkpoint, const ViTLayout& layout) {
   ViTFacts facts;  // one head fits every width, so that small files get further
   facts.heads = 1;
-  facts.activation = ViTConfig::Activation::gelu;
+  facts.activation = "gelu";
   const ViTSizes sizes = resolve_vit_sizes(checkpoint, layout, facts, {});
   Graph graph;
   build_vit(graph, sizes.stored, 1);

@@ -12,7 +12,8 @@ using ref::Array;
 using ref::Arrays;
 using ref::Index;
 
-OpCase unary(const std::string& name, Value (*op)(Value), double (*f)(double), double spread = 2) {
+OpCase unary(const std::string& name, std::function<Value(Value)> op, double (*f)(double),
+             double spread = 2) {
   return {name,
           {{{2, 3, 7}, spread}},
           [op](const Values& x) { return op(x[0]); },
@@ -99,7 +100,9 @@ std::vector<OpCase> elementwise_cases() {
        }},
   };
   for (const ref::Function& row : ref::functions)
-    if (row.op) cases.push_back(unary(facts_of(row.f).name, row.op, row.value, row.spread));
+    cases.push_back(unary(
+        facts_of(row.f).name, [f = row.f](Value x) { return whence::unary(facts_of(f).name, x); },
+        row.value, row.spread));
   for (OpCase& c : broadcast_cases()) cases.push_back(std::move(c));
   return cases;
 }

@@ -3,6 +3,7 @@
 
 #include "tests/unit/op_graph.h"
 #include "whence/error.h"
+#include "whence/op.h"
 
 namespace whence {
 namespace {
@@ -52,6 +53,22 @@ TEST(OpForwardOf, unit_row_marks_one_column) {
   expect_same_bits(plan.get(y), Tensor::of({2, 3}, {0, 2, 0, 0, 5, 0}));
 }
 
+TEST(OpForwardOf, functions_of_one_element_are_found_by_name) {
+  Graph g;
+  const Value x = g.input("x", Type{{2, 3}});
+  const std::pair<Value, const char*> named[] = {{relu(x), "relu"},
+                                                 {relu6(x), "relu6"},
+                                                 {gelu(x), "gelu"},
+                                                 {gelu_tanh(x), "gelu_tanh"},
+                                                 {gelu_quick(x), "gelu_quick"},
+                                                 {tanh(x), "tanh"},
+                                                 {abs(x), "abs"}};
+  for (const auto& [y, name] : named) {
+    EXPECT_EQ(g.node(y.node).op->kind(), name);
+    EXPECT_EQ(g.node(unary(name, x).node).op->kind(), name);
+  }
+}
+
 // The message must name the operator and the numbers that disagree.
 template <class F>
 void expect_refusal(F&& build, const std::string& part) {
@@ -69,6 +86,15 @@ struct Operands {
   int made = 0;
   Value operator()(Shape s) { return g.input(fmt::format("x{}", made++), Type{s}); }
 };
+
+TEST(OpForwardOf, a_function_that_is_not_there_is_named) {
+  Operands x;
+  expect_refusal(
+      [&] {
+        unary("swish\n", x({2, 3}));
+      },
+      "no function of one element called 'swish\\x0A'");
+}
 
 TEST(OpForwardOf, einsum_refuses_labels_that_mean_nothing) {
   Operands x;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "explain/rules/file.h"
+#include "models/activations.h"
 #include "tests/unit/message_of.h"
 #include "tests/unit/tiny_model.h"
 #include "whence/op.h"
@@ -267,10 +268,8 @@ TEST(RuleFile, every_kind_of_operator_in_a_model_may_be_named) {
     build_vit(graph, c, 2);
     expect_known_kinds(graph, seen);
   };
-  using Activation = ViTConfig::Activation;
-  for (const Activation a :
-       {Activation::gelu, Activation::gelu_tanh, Activation::gelu_quick, Activation::relu})
-    vit([&](ViTConfig& c) { c.activation = a; });
+  for (const ActivationName& name : activation_names())
+    vit([&](ViTConfig& c) { c.activation = name.function; });
   vit([](ViTConfig& c) { c.distilled = true, c.registers = 2, c.layer_scale = true; });
   vit([](ViTConfig& c) { c.pooling = ViTConfig::Pooling::mean, c.pre_norm = true; });
   vit([](ViTConfig& c) { c.class_token = false, c.pooling = ViTConfig::Pooling::mean; });

@@ -84,7 +84,7 @@ const Variant variants[] = {
      {timm},
      [](ViTConfig& c) {
        c.pre_norm = true, c.patch_bias = false, c.norm_epsilon = real(1e-5);
-       c.activation = ViTConfig::Activation::gelu_quick;
+       c.activation = "gelu_quick";
      }},
     {"mean pooling", {timm}, [](ViTConfig& c) { c.pooling = ViTConfig::Pooling::mean; }},
     {"mean pooling without a class token",
@@ -93,9 +93,7 @@ const Variant variants[] = {
     {"not square", {timm, hf_v4, torchvision}, [](ViTConfig& c) { c.image_height = 20; }},
     {"epsilon and tanh",
      {hf_v4, hf_v5, torchvision},
-     [](ViTConfig& c) {
-       c.norm_epsilon = real(1e-12), c.activation = ViTConfig::Activation::gelu_tanh;
-     }},
+     [](ViTConfig& c) { c.norm_epsilon = real(1e-12), c.activation = "gelu_tanh"; }},
     {"grey images", {timm, hf_v4, torchvision}, [](ViTConfig& c) { c.channels = 1; }},
 };
 
