@@ -237,6 +237,7 @@ struct Recording::State {
 
 Recording::Recording() : state_(std::make_unique<State>()) {}
 Recording::~Recording() = default;
+void Recording::forget() { state_ = std::make_unique<State>(); }
 
 void Recording::run([[maybe_unused]] Stream& s, const std::function<void()>& work) {
 #ifdef WHENCE_HAVE_CUDA

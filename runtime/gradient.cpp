@@ -11,16 +11,6 @@
 namespace whence {
 namespace {
 
-// Sums a cotangent over the axes along which its value was broadcast.
-Value sum_to(Value dy, const Shape& shape) {
-  if (dy.shape() == shape) return dy;
-  std::vector<int> axes;
-  const int extra = dy.shape().rank() - shape.rank();
-  for (int i = 0; i < dy.shape().rank(); ++i)
-    if (i < extra || (shape[i - extra] == 1 && dy.shape()[i] != 1)) axes.push_back(i);
-  return reshape(axes.empty() ? dy : sum(dy, axes), shape);
-}
-
 using Rules = std::vector<GradientRow>;
 
 class GradientWalk final : public Walk {

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/exclusive.h"
 #include "runtime/plan_impl.h"
 #include "runtime/text.h"
 
@@ -21,19 +22,6 @@ class DefaultRounding {
 
  private:
   std::fenv_t saved_;
-};
-
-// Marks a plan as running; a second call meanwhile is refused.
-class Running {
- public:
-  explicit Running(std::atomic_flag& flag) : flag_(flag) {
-    if (flag_.test_and_set())
-      fail(ErrorCode::busy, "the plan is busy: another thread is running it");
-  }
-  ~Running() { flag_.clear(); }
-
- private:
-  std::atomic_flag& flag_;
 };
 
 }  // namespace
@@ -61,6 +49,8 @@ void Plan::Impl::bind(const Weights& weights) {
   for (auto& [s, mirror] : mirrors)
     mirror.stale = mirror.stale || node(slots[size_t(s)].value.node).stage == Stage::weights;
   make_views();
+  data_work.forget();
+  seed_work.forget();
   bound = true;
 }
 
@@ -210,7 +200,7 @@ void Plan::Impl::drop_unread_weights() {
 }
 
 void Plan::Impl::run(Stage stage) {
-  const Running guard(running);
+  const Exclusive turn(running, "the plan");
   if (!bound) fail_usage("the plan has weights but none are bound: call bind first");
   const DefaultRounding rounding;
   const int from = stage == Stage::data ? 0 : data_steps;
@@ -244,7 +234,7 @@ Plan& Plan::operator=(Plan&&) noexcept = default;
 Plan::~Plan() = default;
 
 void Plan::bind(const Weights& weights) {
-  const Running guard(impl_->running);
+  const Exclusive turn(impl_->running, "the plan");
   impl_->bind(weights);
 }
 

@@ -19,10 +19,9 @@ double Plan::flops(Stage stage) const {
 std::string Plan::describe() const {
   std::string text = fmt::format(
       "{} activation bytes, {} derived weight bytes, passes {}\n{:>4} {:<5} {:<16} {:<20} {:<18} "
-      "{:>12} {:>9} "
-      "{:>10} {:>8}  {}\n",
+      "{:>12} {:>9} {:>10} {:>10} {:>8}  {}\n",
       bytes(), derived_bytes(), fmt::join(impl_->passes, " "), "step", "stage", "op", "options",
-      "shape", "offset", "lifetime", "bytes", "Mflop", "name");
+      "shape", "offset", "lifetime", "bytes", "scratch", "Mflop", "name");
   for (size_t i = 0; i < impl_->steps.size(); ++i) {
     const Step& step = impl_->steps[i];
     const Node& nd = impl_->node(step.node);
@@ -33,12 +32,12 @@ std::string Plan::describe() const {
       if (s < 0) continue;
       const Slot& out = impl_->slots[size_t(s)];
       const Lifetime& life = impl_->buffers[size_t(out.buffer)];
-      text +=
-          fmt::format("{:>4} {:<5} {:<16} {:<20} {:<18} {:>12} {:>9} {:>10} {:>8.1f}  {}\n", i,
-                      step.stage == Stage::data ? "data" : "seed", nd.op->kind(), nd.op->detail(),
-                      to_string(out.value.shape()), life.offset + out.offset,
-                      fmt::format("{}-{}", life.first, life.last), out.value.type().bytes(), mflop,
-                      out.value.output == 0 ? nd.name : fmt::format("output {}", out.value.output));
+      text += fmt::format(
+          "{:>4} {:<5} {:<16} {:<20} {:<18} {:>12} {:>9} {:>10} {:>10} {:>8.1f}  {}\n", i,
+          step.stage == Stage::data ? "data" : "seed", nd.op->kind(), nd.op->detail(),
+          to_string(out.value.shape()), life.offset + out.offset,
+          fmt::format("{}-{}", life.first, life.last), out.value.type().bytes(), step.scratch_bytes,
+          mflop, out.value.output == 0 ? nd.name : fmt::format("output {}", out.value.output));
     }
   }
   return text;

@@ -38,7 +38,7 @@ class RelevanceWalk final : public Walk {
   }
 
  private:
-  void arrive(Value at, Value part) override { parts_[at].push_back(part); }
+  void arrive(Value at, Value part) override { parts_[at].push_back(sum_to(part, at.shape())); }
 
   Value arrived(Value at) override {
     const auto it = parts_.find(at);
@@ -66,7 +66,6 @@ class RelevanceWalk final : public Walk {
     const Node& node = graph_.node(n);
     const Value out{&graph_, n, 0}, r = arrived(out);
     if (!r || !node.op) return;
-    const RelevanceRule& rule = rule_of(n);
     RelevanceEmit e{{graph_, n, leading_inputs(n)}};
     for (int o = 1; o < int(node.out.size()); ++o)
       e.wanted_inside.push_back(wanted({&graph_, n, o}));
@@ -75,6 +74,7 @@ class RelevanceWalk final : public Walk {
       return std::ranges::find(of, true) != of.end();
     };
     if (!any(e.wanted) && !any(e.wanted_inside)) return;
+    const RelevanceRule& rule = rule_of(n);
     RelevanceStep step{out, std::string(node.op->kind()), to_string(rule), r, {}};
     if (record_) e.absorbed = &step.absorbed;
     const Values parts = node.op->relprop(e, rule, r);

@@ -63,6 +63,7 @@ class Recording {
   Recording();
   ~Recording();
   void run(Stream& s, const std::function<void()>& work);
+  void forget();  // the work will have other addresses
 
  private:
   struct State;

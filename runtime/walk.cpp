@@ -2,7 +2,18 @@
 
 #include <algorithm>
 
+#include "whence/ops.h"
+
 namespace whence {
+
+Value sum_to(Value part, const Shape& shape) {
+  if (part.shape() == shape) return part;
+  std::vector<int> axes;
+  const int extra = part.shape().rank() - shape.rank();
+  for (int i = 0; i < part.shape().rank(); ++i)
+    if (i < extra || (shape[i - extra] == 1 && part.shape()[i] != 1)) axes.push_back(i);
+  return reshape(axes.empty() ? part : sum(part, axes), shape);
+}
 
 Walk::Walk(Value of, const Values& wrt)
     : graph_(*of.graph), of_(of), wrt_(wrt), wanted_(wrt.begin(), wrt.end()) {

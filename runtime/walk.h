@@ -8,6 +8,9 @@
 
 namespace whence {
 
+// Sums what came to a value of this shape over the axes along which the value was broadcast.
+Value sum_to(Value part, const Shape& shape);
+
 class Walk {
  public:
   // From `of` to the values of `wrt`.

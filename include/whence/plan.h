@@ -63,7 +63,7 @@ class Plan {
   int steps(std::string_view kind) const;  // how many steps of this kind of op run
   double flops(Stage stage) const;
   std::string describe()
-      const;  // a line for each step: kind, name, shape, offset, lifetime, bytes, flops
+      const;  // a line for each step: kind, name, shape, offset, lifetime, bytes, scratch, flops
 
  private:
   struct Impl;

@@ -149,7 +149,7 @@ std::string PackedConv::detail() const {
                                  backward ? size.channels : size.outputs);
   if (bias) text += " + bias";
   if (residual && residual_first) text += " + residual";
-  if (activation != k::Identity{}) text += " + activation";
+  if (activation != k::Identity{}) text += fmt::format(" + {}", facts_of(activation).name);
   if (residual && !residual_first) text += " + residual";
   return text;
 }

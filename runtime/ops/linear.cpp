@@ -111,7 +111,7 @@ std::string PackedProduct::detail() const {
   if (part != k::Part::all) text += part == k::Part::positive ? " W+" : " W-";
   if (bias) text += " + bias";
   if (residual && residual_first) text += " + residual";
-  if (activation != k::Identity{}) text += " + activation";
+  if (activation != k::Identity{}) text += fmt::format(" + {}", facts_of(activation).name);
   if (residual && !residual_first) text += " + residual";
   return text;
 }

@@ -145,6 +145,39 @@ TEST_P(OnDevice, a_second_seed_and_a_second_run_equal_fresh_ones) {
   }
 }
 
+// The weights of before are gone, and with them what a recording would read.
+TEST_P(OnDevice, other_weights_may_be_bound_after_any_number_of_runs) {
+  WHENCE_DEVICE_OR_SKIP(on, GetParam());
+  Graph g;
+  const Value x = g.input("x", Type{{3, 40}}), seed = g.input("seed", Type{{3, 24}}, Stage::seed);
+  const Value y = linear(x, g.weight("w", {24, 40}));
+  const Value dx = gradient(y, seed, {x})[0];
+  const auto bind = [](Plan& plan, uint64_t weights) {
+    Weights w;
+    w.tensors["w"] = random_tensor({24, 40}, weights);
+    plan.bind(w);
+  };
+  const auto run = [&](Plan& plan) {
+    plan.set(x, random_tensor({3, 40}, 4));
+    plan.set(seed, random_tensor({3, 24}, 6));
+    plan.forward();
+    plan.backward();
+  };
+  Plan fresh({y, dx}, {{}, 1, {}, on});
+  bind(fresh, 5);
+  run(fresh);
+  for (const int runs : {1, 2, 3}) {
+    SCOPED_TRACE(runs);
+    Plan plan({y, dx}, {{}, 1, {}, on});
+    bind(plan, 3);
+    for (int i = 0; i < runs; ++i) run(plan);
+    bind(plan, 5);
+    run(plan);
+    expect_same_bits(plan.get(y), fresh.get(y));
+    expect_same_bits(plan.get(dx), fresh.get(dx));
+  }
+}
+
 TEST_P(OnDevice, sums_are_carried_from_run_to_run) {
   WHENCE_DEVICE_OR_SKIP(on, GetParam());
   Graph g;

@@ -3,6 +3,7 @@
 #include "tests/ref/relevance.h"
 #include "tests/unit/random_tensors.h"
 #include "tests/unit/relevance_of_op.h"
+#include "whence/error.h"
 
 namespace whence {
 namespace {
@@ -58,6 +59,38 @@ TEST(Rules, of_attn_lrp_have_their_published_numbers) {
                  one_rule("layer_norm", rule::Epsilon{{Stabiliser::shifted, 1e-6}}),
                  [](const Values& in) { return layer_norm(in[0], in[1], in[2], real(1e-5)); })[0];
   expect_values(normed.slice(0, 1).reals(), {.218273837, .313293239, .374920456}, "layer norm");
+}
+
+// y = x + c and y = x c with c repeated: what comes to c is summed over its repetitions.
+TEST(Rules, of_what_is_repeated_have_the_shape_of_what_was) {
+  const Tensor of = random_tensor({2, 3, 4}, 1), seed = random_tensor({2, 3, 4}, 2);
+  for (const Shape& shape : {Shape{4}, Shape{1, 3, 1}, Shape{2, 1, 4}, Shape{2, 3, 4}}) {
+    SCOPED_TRACE(to_string(shape));
+    const Tensor c = random_tensor(shape, 3);
+    const auto got = explain_op({of, c}, 2, seed, one_rule("add", rule::Norm{away(1e-6)}),
+                                [](const Values& in) { return add(in[0], in[1]); });
+    ASSERT_EQ(got[1].shape(), shape);
+    std::vector<double> want(size_t(shape.count()), 0);
+    for (size_t i = 0; i < 24; ++i) {
+      const size_t sample = i / 12, row = i / 4 % 3, col = i % 4;
+      size_t at = col;  // of {4}
+      if (shape.rank() == 3) at = shape[0] == 1 ? row : shape[1] == 1 ? sample * 4 + col : i;
+      const double term = double(c.reals()[at]), y = double(of.reals()[i]) + term;
+      want[at] += term * double(seed.reals()[i]) / (y + (y >= 0 ? 1e-6 : -1e-6));
+    }
+    for (size_t i = 0; i < want.size(); ++i)
+      EXPECT_NEAR(double(got[1].reals()[i]), want[i], 1e-5 * (1 + std::abs(want[i]))) << i;
+  }
+}
+
+// A table needs rules for what leads to a wanted value, and for nothing else.
+TEST(Rules, are_not_asked_for_where_nothing_below_is_wanted) {
+  Graph g;
+  const Value in = g.input("in", Type{{2, 3}}), hidden = tanh(in), out = affine(hidden, 2, 0);
+  const Value seed = g.input("seed", out.type(), Stage::seed);
+  EXPECT_EQ(relevance(out, seed, {hidden}, one_rule("affine", rule::Pass{}))[0].shape(),
+            (Shape{2, 3}));
+  EXPECT_THROW(relevance(out, seed, {in}, one_rule("affine", rule::Pass{})), Error);
 }
 
 // P = [[.7, .3], [.4, .6]] of one head of width 2.

@@ -1,6 +1,7 @@
 // Scratch memory of kernels: plans ask for it, count it and lend it; a run allocates nothing.
 #include "kernels/cpu/scratch.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -102,6 +103,10 @@ TEST(Scratch, is_a_part_of_the_plans_bytes) {
   const size_t bytes = Plan({y}).bytes();
   EXPECT_GE(bytes, 2 * lines(360) + lines(20));
   EXPECT_LE(bytes, 2 * lines(360) + scratch + Loan::alignment);
+  const std::string text = Plan({y}).describe(), columns = text.substr(text.find("batch_norm"));
+  EXPECT_NE(columns.find(fmt::format(" {} {:>10} ", 360 * sizeof(real), lines(20))),
+            std::string::npos)
+      << text;
 }
 
 // A thread has its own piece: every further one costs as much as the one before.
