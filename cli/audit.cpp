@@ -136,7 +136,7 @@ ExitCode AuditJob::run() {
   std::vector<size_t> all(items_.size());
   std::iota(all.begin(), all.end(), size_t(0));
   during(Phase::request, [&] {
-    for (size_t next = 0; next < all.size() && !signal_caught();)
+    for (size_t next = 0; next < all.size() && !signal_caught() && !reader_is_gone();)
       run_group(jobs::read_group(reader, items_, all, next));
   });
   if (failed_) complain(fmt::format("{} of {} inputs failed", failed_, items_.size()));

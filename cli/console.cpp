@@ -1,5 +1,6 @@
 #include "cli/console.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,18 +14,34 @@
 namespace whence::cli {
 namespace {
 
-[[noreturn]] void fail_output(int error) {
+bool gone = false;
+
+void fail_output(int error) {
+  gone = gone || error == EPIPE;
+  if (gone) return;
   fail(ErrorCode::output, "standard output: cannot be written: {}",
        std::generic_category().message(error));
 }
 
 }  // namespace
 
+// What is opened here refuses what the stream is for.
+void hold_standard_streams() {
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(number, F_GETFD) < 0 && errno == EBADF &&
+        ::open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+      return;  // then files cannot be opened either
+}
+
+bool reader_is_gone() { return gone; }
+
 void print(std::string_view text) {
+  if (gone) return;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) fail_output(errno);
 }
 
 void flush_output() {
+  if (gone) return;
   if (std::fflush(stdout) != 0) fail_output(errno);
 }
 

@@ -8,9 +8,13 @@
 
 namespace whence::cli {
 
-// To stdout; a failed write (closed pipe, full disk) ends the command.
+// First of all: no file that is opened later gets the number of a standard stream that is closed.
+void hold_standard_streams();
+// To stdout; a failed write (full disk, closed stream) ends the command. A reader that has gone
+// away (`whence methods | head -1`) wants no more: nothing is said, and nothing more is printed.
 void print(std::string_view text);
 void flush_output();
+bool reader_is_gone();
 // One line on stderr that begins with "whence: ".
 void complain(std::string_view message);
 

@@ -132,14 +132,14 @@ void Speaker::predict(size_t scene) {
     inputs_of_others_.back().push_back(jobs::stacked({input}));
   }
   const Tensor logits = explainer_->logits(jobs::stacked({inputs_.back()}));
-  const auto all = jobs::top_classes(logits.reals(), model_->classes);
+  const auto all = jobs::top_classes(logits.reals(), model_->outputs, model_->classes);
   DemoAnswer answer;
   answer.top.assign(all.begin(), all.begin() + std::min<int64_t>(4, model_->classes));
   for (const std::string& text : files_[scene].classes) {
     DemoClass one;
     one.label = jobs::read_target(text, model_->labels).target.of;
     for (const jobs::ClassScore& c : all)
-      if (c.index == one.label) one.probability = c.probability;
+      if (c.index == one.label) one.probability = c.probability.value_or(0);
     answer.classes.push_back(std::move(one));
   }
   said_.answers.push_back(std::move(answer));

@@ -67,7 +67,7 @@ std::string probability_bars(const DemoModel& model, const DemoAnswer& answer) {
         "<div class=\"bar{}\"><span>{}</span><i style=\"width:{:.1f}%\"></i>"
         "<b>{:.3f}</b></div>\n",
         present ? " in" : "", html_escaped(model.labels[size_t(score.index)]),
-        std::max(score.probability * 100, 0.6), score.probability);
+        std::max(score.probability.value_or(0) * 100, 0.6), score.probability.value_or(0));
   }
   return html;
 }

@@ -89,7 +89,8 @@ void ExplainCommand::show(const jobs::GroupReport& report) {
   else
     for (const jobs::Finished& one : report.results)
       table_->row({shortened(one.id, 32), one.method, shortened(to_utf8(one.target), 28),
-                   fmt::format("{:.4f}", one.probability), fmt::format("{:.4g}", one.score),
+                   one.probability ? fmt::format("{:.4f}", *one.probability) : "-",
+                   fmt::format("{:.4g}", one.score),
                    one.gap ? fmt::format("{:.1e}", *one.gap) : std::string("-"),
                    files_text(one.stem, options_.job.save)});
   flush_output();

@@ -52,6 +52,18 @@ int64_t parameters(const Model& model) {
   return sum;
 }
 
+std::pair<const char*, const char*> outputs_text(Outputs outputs) {
+  switch (outputs) {
+    case Outputs::single_label:
+      return {"single_label", "one class of these: softmax"};
+    case Outputs::multi_label:
+      return {"multi_label", "each class by itself: sigmoid"};
+    case Outputs::values:
+      return {"values", "values, without probabilities"};
+  }
+  return {};
+}
+
 void print_json(const Model& model) {
   jobs::Record record;
   record["model"] = to_utf8(model.name);
@@ -61,6 +73,7 @@ void print_json(const Model& model) {
   record["parameters"] = parameters(model);
   record["input"] = std::vector<int64_t>(model.image_shape().begin(), model.image_shape().end());
   record["classes"] = model.labels;
+  record["outputs"] = outputs_text(model.outputs).first;
   record["preprocessing"] = preprocess_text(model.preprocess);
   record["bound"] = model.account.bound;
   record["skipped"] = jobs::Record::array();
@@ -97,13 +110,13 @@ void print_text(const Model& model) {
   std::string first;
   for (int64_t i = 0; i < std::min<int64_t>(count, 3); ++i)
     first += (i ? ", " : "") + to_utf8(model.labels[size_t(i)]);
-  print(
-      fmt::format("model          {}\narchitecture   {}\nlayout         {}\n"
-                  "weights        {} parameters, digest {}\ninput          {}\n"
-                  "preprocessing  {}\nclasses        {}: {}{}\n",
-                  to_utf8(model.name), model.architecture, model.layout, parameters(model),
-                  model.weights.digest, to_string(model.image_shape()),
-                  preprocess_text(model.preprocess), count, first, count > 3 ? ", ..." : ""));
+  print(fmt::format(
+      "model          {}\narchitecture   {}\nlayout         {}\n"
+      "weights        {} parameters, digest {}\ninput          {}\n"
+      "preprocessing  {}\nclasses        {}: {}{}\noutputs        {}\n",
+      to_utf8(model.name), model.architecture, model.layout, parameters(model),
+      model.weights.digest, to_string(model.image_shape()), preprocess_text(model.preprocess),
+      count, first, count > 3 ? ", ..." : "", outputs_text(model.outputs).second));
   print_account(model);
   const std::vector<Place> all = places(model);
   print("\nnames that can be read, differentiated and written, for a batch of 1\n\n");

@@ -45,7 +45,10 @@ int run_command_line(int argc, char** argv) try {
   print(text);
   const ExitCode code = options ? run(*options) : ExitCode::done;
   flush_output();
-  return signal_caught() ? 128 + signal_caught() : int(code);
+  if (signal_caught()) return 128 + signal_caught();
+  // What explain writes to files is delivered all the same.
+  const bool lost = reader_is_gone() && !(options && options->command == Command::explain);
+  return int(lost ? ExitCode::output : code);
 } catch (const Failure& failure) {
   return end_of(failure.error(), failure.phase());
 } catch (const Error& error) {
@@ -61,6 +64,7 @@ int run_command_line(int argc, char** argv) try {
 }  // namespace
 
 int main(int argc, char** argv) {
+  hold_standard_streams();
   catch_signals();
   return run_command_line(argc, argv);
 }

@@ -26,6 +26,7 @@ class PredictJob {
   ExitCode run();
 
  private:
+  bool done_early() const;
   void run_group(const jobs::Group& group);
   void show(const Item& item, const Tensor& logits);
   void show_error(const Item& item, const std::string& error);
@@ -47,11 +48,15 @@ PredictJob::PredictJob(const Options& options) : options_(options), model_(open_
   for (const std::string& note : inputs.notes) complain(note);
   size_t width = 0;
   for (const Item& item : items_) width = std::max(width, columns(item.id));
-  table_.emplace(std::vector<Table::Column>{{"input", std::min<size_t>(width, 32)},
-                                            {"probability", 0, true},
-                                            {"index", 0, true},
-                                            {"class"}});
+  table_.emplace(std::vector<Table::Column>{
+      {"input", std::min<size_t>(width, 32)},
+      {model_->outputs == Outputs::values ? "value" : "probability", 0, true},
+      {"index", 0, true},
+      {"class"}});
 }
+
+// Nobody reads, and no files are written.
+bool PredictJob::done_early() const { return reader_is_gone() && !options_.job.save.logits; }
 
 ExitCode PredictJob::run() {
   std::optional<jobs::Results> folder;  // for exclusive use of it
@@ -59,7 +64,7 @@ ExitCode PredictJob::run() {
   jobs::InputReader reader(*model_);
   std::vector<size_t> all(items_.size());
   std::iota(all.begin(), all.end(), size_t(0));
-  for (size_t next = 0; next < all.size() && !signal_caught();)
+  for (size_t next = 0; next < all.size() && !signal_caught() && !done_early();)
     run_group(jobs::read_group(reader, items_, all, next));
   if (failed_) complain(fmt::format("{} of {} inputs failed", failed_, items_.size()));
   return failed_ ? ExitCode::inputs_failed : ExitCode::done;
@@ -85,7 +90,8 @@ void PredictJob::run_group(const jobs::Group& group) {
 }
 
 void PredictJob::show(const Item& item, const Tensor& logits) {
-  const std::vector<jobs::ClassScore> top = jobs::top_classes(logits.reals(), options_.top);
+  const std::vector<jobs::ClassScore> top =
+      jobs::top_classes(logits.reals(), model_->outputs, options_.top);
   if (options_.json) {
     jobs::Record record;
     record["id"] = item.id;
@@ -98,8 +104,8 @@ void PredictJob::show(const Item& item, const Tensor& logits) {
   }
   for (size_t i = 0; i < top.size(); ++i)
     table_->row({i ? std::string() : shortened(item.id, 32),
-                 fmt::format("{:.4f}", top[i].probability), std::to_string(top[i].index),
-                 to_utf8(model_->labels[size_t(top[i].index)])});
+                 fmt::format("{:.4f}", top[i].probability.value_or(top[i].logit)),
+                 std::to_string(top[i].index), to_utf8(model_->labels[size_t(top[i].index)])});
 }
 
 void PredictJob::show_error(const Item& item, const std::string& error) {

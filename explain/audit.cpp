@@ -7,6 +7,7 @@
 #include "explain/method.h"
 #include "explain/rules/spread.h"
 #include "runtime/check.h"
+#include "runtime/exclusive.h"
 #include "runtime/text.h"
 #include "whence/rules.h"
 
@@ -112,6 +113,7 @@ const Method& relevance_method(const std::string& id) {
 }  // namespace
 
 std::vector<std::vector<Audit>> Explainer::audit(const Inputs& inputs, const Request& request) {
+  const Exclusive turn(busy_, "the explainer");
   const Method& method = relevance_method(request.method);
   const Machine machine{*model_, settings_, runs_};
   const Options options = checked_options(method, machine, request);

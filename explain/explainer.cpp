@@ -5,6 +5,7 @@
 
 #include "explain/plans.h"
 #include "runtime/check.h"
+#include "runtime/exclusive.h"
 #include "whence/explain.h"
 
 namespace whence {
@@ -175,6 +176,7 @@ Tensor Explainer::logits(const Inputs& inputs) {
 }
 
 Results Explainer::explain(const Inputs& inputs, const Request& request) {
+  const Exclusive turn(busy_, "the explainer");
   check_targets(*model_, request.targets);
   check_inputs(*model_, inputs);
   const std::span<const Request> one(&request, 1);
@@ -190,6 +192,7 @@ static std::vector<Request> with_prediction(std::span<const Request> requests) {
 }
 
 Answers Explainer::explain(const Inputs& inputs, std::span<const Request> requests) {
+  const Exclusive turn(busy_, "the explainer");
   for (const Request& request : requests) check_targets(*model_, request.targets);
   check_inputs(*model_, inputs);
   const std::vector<Request> all = with_prediction(requests);
@@ -201,6 +204,7 @@ Answers Explainer::explain(const Inputs& inputs, std::span<const Request> reques
 }
 
 std::string Explainer::describe(const Request& request, int64_t items) {
+  const Exclusive turn(busy_, "the explainer");
   std::string text;
   for (const Pass* pass : plans_for({&request, 1}, items).passes())
     text += fmt::format("pass of {} rows\n{}", pass->rows(), pass->plan().describe());
@@ -208,14 +212,17 @@ std::string Explainer::describe(const Request& request, int64_t items) {
 }
 
 size_t Explainer::bytes(const Request& request, int64_t items) {
+  const Exclusive turn(busy_, "the explainer");
   return bytes_of(plans_for({&request, 1}, items));
 }
 
 size_t Explainer::bytes(std::span<const Request> requests, int64_t items) {
+  const Exclusive turn(busy_, "the explainer");
   return bytes_of(plans_for(with_prediction(requests), items));
 }
 
 size_t Explainer::derived_bytes(const Request& request, int64_t items) {
+  const Exclusive turn(busy_, "the explainer");
   size_t most = 0;  // the passes share what they derive; the one with a backward pass has it all
   for (const Pass* pass : plans_for({&request, 1}, items).passes())
     most = std::max(most, pass->plan().derived_bytes());
@@ -223,6 +230,7 @@ size_t Explainer::derived_bytes(const Request& request, int64_t items) {
 }
 
 std::vector<Explainer::Work> Explainer::work(const Request& request, int64_t items) {
+  const Exclusive turn(busy_, "the explainer");
   std::vector<Work> all;
   for (const Pass* pass : plans_for({&request, 1}, items).passes())
     all.push_back(

@@ -58,6 +58,15 @@ ScoreKind score_of(const std::string& word) {
                                : ScoreKind::loss;
 }
 
+void refuse_probability(const MethodInfo& method, const OptionInfo& option, const Model& model,
+                        const std::string& given) {
+  if (model.outputs == Outputs::values && given != "logit")
+    fail(ErrorCode::unsupported,
+         "option {} of method {} is '{}': '{}' answers with values, which have no probability; "
+         "logit is the value itself",
+         option.name, method.id, printable(given), model.name);
+}
+
 void check_names(const MethodInfo& method, const std::map<std::string, std::string>& given) {
   std::vector<std::string> names;
   for (const OptionInfo& option : method.options) names.push_back(option.name);
@@ -112,9 +121,15 @@ OptionInfo gradient_of(std::string fallback, std::vector<std::string> words, std
   return one_of("gradient_of", std::move(fallback), std::move(words), std::move(meaning));
 }
 
+ScoreKind score_kind(ScoreKind kind, Outputs outputs) {
+  if (outputs == Outputs::single_label) return kind;
+  if (outputs == Outputs::values || kind == ScoreKind::logit) return ScoreKind::logit;
+  return kind == ScoreKind::probability ? ScoreKind::own_probability : ScoreKind::own_loss;
+}
+
 Options::Options(const MethodInfo& method, const Model& model, const Request& request,
                  ScoreKind score)
-    : method_(method.id), layer_(request.layer), score_(score) {
+    : method_(method.id), layer_(request.layer), score_(score_kind(score, model.outputs)) {
   check_names(method, request.options);
   for (const OptionInfo& option : method.options) {
     const auto it = request.options.find(option.name);
@@ -144,7 +159,9 @@ Options::Options(const MethodInfo& method, const Model& model, const Request& re
         value = given;
         break;
     }
-    if (option.name == "gradient_of") score_ = score_of(given);
+    if (option.name != "gradient_of") continue;
+    if (it != request.options.end()) refuse_probability(method, option, model, given);
+    score_ = score_kind(score_of(given), model.outputs);
   }
 }
 

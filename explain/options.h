@@ -11,8 +11,12 @@
 
 namespace whence {
 
-// Which function of the logits is explained.
-enum class ScoreKind : uint8_t { probability, logit, loss };
+// Which function of the logits is explained. Loss is minus the logarithm of the probability;
+// `own_`: of a class by itself, where classes do not exclude each other.
+enum class ScoreKind : uint8_t { probability, logit, loss, own_probability, own_loss };
+// What a kind means for a model whose outputs mean this: values have no probability, and stand for
+// themselves.
+ScoreKind score_kind(ScoreKind kind, Outputs outputs);
 
 // --- declarations
 OptionInfo flag(std::string name, bool fallback, std::string meaning);
@@ -34,7 +38,8 @@ OptionInfo gradient_of(std::string fallback, std::vector<std::string> words, std
 class Options {
  public:
   // `score`: what is explained where no option says. Throws usage for a name that the method does
-  // not have, listing its options, and for a value that an option does not take.
+  // not have, listing its options, and for a value that an option does not take; unsupported for a
+  // probability that is asked for of a model of values.
   Options(const MethodInfo& method, const Model& model, const Request& request, ScoreKind score);
 
   const std::string& method() const { return method_; }  // its id

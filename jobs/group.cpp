@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <filesystem>
+
 #include "io/npy.h"
 #include "runtime/text.h"
 
@@ -32,7 +34,13 @@ Request make_request(const Facts& job, size_t method, const Tensor& draws) {
 void GroupRun::run(GroupOutput& out) {
   states_.resize(group_.entries.size());
   for (size_t i = 0; i < states_.size(); ++i)
-    if (entry(i).row < 0) add_error(i, -1, entry(i).error, out);
+    if (entry(i).row < 0)
+      add_error(i, -1, entry(i).error, out);
+    else if (const std::string name = folder_in_the_way(item(i)); !name.empty())
+      add_error(
+          i, -1,
+          fmt::format("{}: a folder is where its result should go", path_text(job_.folder / name)),
+          out);
   std::vector<size_t> methods, places;
   for (size_t m = 0; m < job_.methods.size(); ++m) {
     const std::vector<size_t> own = pending(m);
@@ -51,6 +59,15 @@ void GroupRun::run(GroupOutput& out) {
     for (Results::Line& line : state.lines) report.lines.push_back(std::move(line));
     for (Finished& result : state.results) report.results.push_back(std::move(result));
   }
+}
+
+std::string GroupRun::folder_in_the_way(const Item& item) const {
+  std::error_code ignored;
+  for (const MethodChoice& method : job_.methods)
+    for (const NamedTarget& target : job_.targets)
+      for (const std::string& name : file_names(job_, item, method, target))
+        if (std::filesystem::is_directory(job_.folder / name, ignored)) return name;
+  return {};
 }
 
 std::vector<size_t> GroupRun::pending(size_t method) const {
@@ -114,7 +131,7 @@ void GroupRun::predict(const std::vector<size_t>& places, GroupOutput& out) {
 void GroupRun::predicted(size_t place, const Tensor& logits, GroupOutput& out) {
   State& state = states_[place];
   if (!state.top.empty()) return;  // by methods before these
-  state.top = top_classes(logits.reals(), 5);
+  state.top = top_classes(logits.reals(), explainer_.model().outputs, 5);
   if (job_.save.logits)
     state.files.push_back(
         add_file(out.files, job_.folder, item(place).id + ".logits.npy", encode_npy(logits)));

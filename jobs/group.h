@@ -15,7 +15,8 @@ namespace whence::jobs {
 struct Finished {
   std::string id, method;  // of the input; of the method
   std::string target;      // its name, or of a contrast both
-  real probability = 0, score = 0;
+  std::optional<real> probability;
+  real score = 0;
   std::optional<double> gap;
   std::string stem;  // of its files' names
 };
@@ -60,6 +61,8 @@ class GroupRun {
     std::vector<ByTarget> results;  // of each request
   };
 
+  // The name of a folder where a result of the item should go; empty: none.
+  std::string folder_in_the_way(const Item& item) const;
   // Entries that the method has not been computed for.
   std::vector<size_t> pending(size_t method) const;
   // All of these methods of all of these entries at once; what fails, by each method apart.

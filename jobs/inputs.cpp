@@ -100,16 +100,19 @@ void identify(Item& item) {
   item.modified = int64_t(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
-// What the values looked like before normalisation, as far as 8 bits can show it.
+// What the values looked like before normalisation, as far as 8 bits can show it: of more than
+// three channels the first three, of fewer the first in grey.
 Image denormalised(std::span<const real> values, const Shape& shape, const Preprocess& preprocess) {
-  const int64_t height = shape[1], width = shape[2], plane = height * width;
+  const int64_t channels = shape[0], height = shape[1], width = shape[2], plane = height * width;
   Image image{int(width), int(height), std::vector<uint8_t>(size_t(plane) * 3)};
-  for (size_t c = 0; c < 3; ++c)
+  for (size_t shown = 0; shown < 3; ++shown) {
+    const size_t c = channels < 3 ? 0 : shown;
     for (int64_t i = 0; i < plane; ++i) {
       const double value =
           double(values[c * size_t(plane) + size_t(i)]) * preprocess.std[c] + preprocess.mean[c];
-      image.rgb[size_t(i) * 3 + c] = uint8_t(std::lround(std::clamp(value, 0.0, 1.0) * 255));
+      image.rgb[size_t(i) * 3 + shown] = uint8_t(std::lround(std::clamp(value, 0.0, 1.0) * 255));
     }
+  }
   return image;
 }
 

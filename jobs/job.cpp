@@ -16,6 +16,27 @@ void check_draws(const Settings& settings) {
                path_text(settings.draws));
 }
 
+Tensor read_draws(const std::filesystem::path& path) {
+  Tensor draws = read_npy(path);
+  if (const Dtype dtype = draws.type().dtype; dtype != Dtype::floating)
+    fail(ErrorCode::dtype, "{}: {} are given, draws are reals", path_text(path), to_string(dtype));
+  return draws;
+}
+
+// An input whose results could not be named fails before work starts.
+void refuse_long_names(std::vector<Item>& items, const Facts& facts) {
+  constexpr size_t most = 255;  // bytes, of common file systems
+  size_t longest = 0;           // of what follows an input's id
+  for (const MethodChoice& method : facts.methods)
+    for (const NamedTarget& target : facts.targets)
+      for (const std::string& name : file_names(facts, Item{}, method, target))
+        longest = std::max(longest, name.size());
+  for (Item& item : items)
+    if (item.error.empty() && longest > 0 && item.id.size() + longest > most)
+      item.error = fmt::format("{}: its results would have names of {} bytes, {} are possible",
+                               path_text(item.path), item.id.size() + longest, most);
+}
+
 }  // namespace
 
 Job::Job(std::shared_ptr<const Model> model, const Settings& settings,
@@ -26,7 +47,7 @@ Job::Job(std::shared_ptr<const Model> model, const Settings& settings,
       painter_(computing.device, computing.threads) {
   check_draws(settings);
   facts_ = job_facts(*model_, settings, read_targets(settings.targets, model_->labels));
-  if (!settings.draws.empty()) draws_ = read_npy(settings.draws);
+  if (!settings.draws.empty()) draws_ = read_draws(settings.draws);
   Explainer::Settings watched = computing;
   watched.progress = [this](double fraction) {
     if (watch_.progress) watch_.progress({at_ + 1, pending_, id_, fraction});
@@ -36,6 +57,7 @@ Job::Job(std::shared_ptr<const Model> model, const Settings& settings,
 
   InputList inputs = list_inputs(settings.inputs, model_->image_shape());
   items_ = std::move(inputs.items);
+  refuse_long_names(items_, facts_);
   for (size_t i = size_t(settings.shard.first); i < items_.size();
        i += size_t(settings.shard.count))
     mine_.push_back(i);

@@ -28,8 +28,17 @@ std::string setup_text(const Model& model) {
       fmt::format("{} {} {} {} {} {} {} {}", int(p.fit), p.resize_height, p.resize_width,
                   int(p.filter), p.crop, p.crop_height, p.crop_width, int(p.crop_rounding));
   for (size_t c = 0; c < 3; ++c) text += fmt::format(" {} {}", p.mean[c], p.std[c]);
+  if (model.outputs != Outputs::single_label)
+    text += fmt::format(" outputs {}", int(model.outputs));
   for (const std::string& label : model.labels) text += "\n" + label;
   return text;
+}
+
+// Of values nothing but themselves is differentiated; records say so.
+void use_values(MethodChoice& method, const Model& model) {
+  if (model.outputs != Outputs::values) return;
+  for (const OptionInfo& option : method.info->options)
+    if (option.name == "gradient_of") method.given.emplace("gradient_of", "logit");
 }
 
 // What identifies a result: equal fields, equal result.
@@ -63,13 +72,13 @@ std::string first_difference(const Record& was, const Record& now) {
 
 }  // namespace
 
-std::vector<ClassScore> top_classes(std::span<const real> logits, int64_t count) {
-  const double largest = double(*std::max_element(logits.begin(), logits.end()));
-  double sum = 0;
-  for (const real x : logits) sum += std::exp(double(x) - largest);
+std::vector<ClassScore> top_classes(std::span<const real> logits, Outputs outputs, int64_t count) {
+  const auto probabilities = class_probabilities(logits, outputs);
   std::vector<ClassScore> classes;
-  for (size_t k = 0; k < logits.size(); ++k)
-    classes.push_back({int64_t(k), std::exp(double(logits[k]) - largest) / sum});
+  for (size_t k = 0; k < logits.size(); ++k) {
+    classes.push_back({int64_t(k), double(logits[k]), {}});
+    if (!probabilities.empty()) classes.back().probability = probabilities[k];
+  }
   const auto keep = classes.begin() + std::min(count, int64_t(classes.size()));
   std::partial_sort(classes.begin(), keep, classes.end(),
                     [&](const ClassScore& a, const ClassScore& b) {
@@ -98,6 +107,7 @@ Facts job_facts(const Model& model, const Settings& settings, std::vector<NamedT
   job.labels = model.labels;
   job.targets = std::move(targets);
   job.methods = settings.methods;
+  for (MethodChoice& method : job.methods) use_values(method, model);
   for (MethodChoice& method : job.methods)  // rules=mine.json, baselines=mean.npy
     for (const auto& [name, value] : method.given)
       if (value.ends_with(".json") || value.ends_with(".npy"))
@@ -116,7 +126,10 @@ Record top_record(const std::vector<ClassScore>& top, const std::vector<std::str
     Record one;
     one["index"] = c.index;
     one["name"] = labels[size_t(c.index)];
-    one["probability"] = shortest(real(c.probability));
+    if (c.probability)
+      one["probability"] = shortest(real(*c.probability));
+    else
+      one["value"] = shortest(real(c.logit));
     list.push_back(std::move(one));
   }
   return list;
@@ -138,7 +151,7 @@ Record result_record(const Facts& job, const Item& item, const MethodChoice& met
   if (result.against >= 0) record["against"] = result.against;
   record["target_name"] = target_name(result.target, result.against, job.labels);
   record["score"] = shortest(result.score);
-  record["probability"] = shortest(result.probability);
+  if (result.probability) record["probability"] = shortest(*result.probability);
   record["top"] = top_record(top, job.labels);
   record["shape"] =
       std::vector<int64_t>(result.attribution.shape().begin(), result.attribution.shape().end());
@@ -155,7 +168,7 @@ Record result_record(const Facts& job, const Item& item, const MethodChoice& met
     one["model"] = to_utf8(member.model);
     one["target"] = member.target;
     one["target_name"] = target_name(member.target, -1, job.labels);
-    one["probability"] = shortest(member.probability);
+    if (member.probability) one["probability"] = shortest(*member.probability);
     if (member.agreement) one["agreement"] = shortest(real(*member.agreement));
     record["members"].push_back(std::move(one));
   }

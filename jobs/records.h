@@ -1,6 +1,7 @@
 // Lines of results.jsonl, and what a line must say for its result to be used again.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -21,10 +22,11 @@ struct WrittenFile {
 
 struct ClassScore {
   int64_t index;
-  double probability;
+  double logit;
+  std::optional<double> probability;  // none of a value
 };
-// The `count` most probable classes by softmax; the first of equals first.
-std::vector<ClassScore> top_classes(std::span<const real> logits, int64_t count);
+// The `count` most probable classes, or the largest values; the first of equals first.
+std::vector<ClassScore> top_classes(std::span<const real> logits, Outputs outputs, int64_t count);
 
 // What all lines of a job share.
 struct Facts {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <optional>
 
 #include "runtime/check.h"
@@ -28,24 +29,66 @@ struct Reading {
   bool out_of_range = false;     // a number that no class has
 };
 
-Reading read_class(std::string_view text, const std::vector<std::string>& labels) {
-  Reading reading;
-  if (is_digits(text)) {
-    int64_t index = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
-    if (error != std::errc() || index >= int64_t(labels.size()))
-      reading.out_of_range = true;
-    else
-      reading.classes = {index};
-    return reading;
-  }
+template <class Fits>
+std::vector<int64_t> classes_that(Fits&& fits, const std::vector<std::string>& labels) {
+  std::vector<int64_t> classes;
   for (size_t i = 0; i < labels.size(); ++i)
-    if (labels[i] == text) reading.classes.push_back(int64_t(i));
-  if (!reading.classes.empty() || text.empty()) return reading;
-  const std::string part = lower(text);
-  for (size_t i = 0; i < labels.size(); ++i)
-    if (lower(labels[i]).find(part) != std::string::npos) reading.classes.push_back(int64_t(i));
+    if (fits(labels[i])) classes.push_back(int64_t(i));
+  return classes;
+}
+
+// A number is an index, and a name where a class is called so; where these are two classes it is
+// neither.
+Reading read_number(std::string_view text, const std::vector<std::string>& labels) {
+  Reading reading{classes_that([&](const std::string& label) { return label == text; }, labels)};
+  int64_t index = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+  if (error != std::errc() || index >= int64_t(labels.size()))
+    reading.out_of_range = reading.classes.empty();
+  else if (std::ranges::find(reading.classes, index) == reading.classes.end())
+    reading.classes.insert(reading.classes.begin(), index);
   return reading;
+}
+
+// Is `part` one of the names that commas separate in `label`?
+bool is_a_name(std::string_view label, std::string_view part) {
+  for (size_t begin = 0; begin <= label.size();) {
+    const size_t end = std::min(label.find(',', begin), label.size());
+    const size_t from = label.find_first_not_of(' ', begin);
+    if (from < end && label.substr(from, end - from) == part) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+// Does `part` stand in `label` with no word cut in two at its ends?
+bool has_words(std::string_view label, std::string_view part) {
+  const auto in_word = [&](size_t at) {
+    const auto c = static_cast<unsigned char>(label[at]);
+    return c >= 0x80 || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z');
+  };
+  const auto cuts = [&](size_t at) {
+    return at > 0 && at < label.size() && in_word(at - 1) && in_word(at);
+  };
+  for (size_t at = label.find(part); at != label.npos; at = label.find(part, at + 1))
+    if (!cuts(at) && !cuts(at + part.size())) return true;
+  return false;
+}
+
+// Whole names come before names in other letters, these before single names of several, and these
+// before words.
+Reading read_class(std::string_view text, const std::vector<std::string>& labels) {
+  if (is_digits(text)) return read_number(text, labels);
+  if (text.empty()) return {};
+  const std::string part = lower(text);
+  using Fits = std::function<bool(const std::string&)>;
+  for (const Fits& fits :
+       {Fits([&](const std::string& label) { return label == text; }),
+        Fits([&](const std::string& label) { return lower(label) == part; }),
+        Fits([&](const std::string& label) { return is_a_name(lower(label), part); }),
+        Fits([&](const std::string& label) { return has_words(lower(label), part); })})
+    if (auto classes = classes_that(fits, labels); !classes.empty()) return {std::move(classes)};
+  return {};
 }
 
 std::string class_list(const std::vector<int64_t>& classes,
@@ -84,6 +127,10 @@ std::vector<Target> contrasts(std::string_view text, const std::vector<std::stri
 }  // namespace
 
 NamedTarget read_target(const std::string& text, const std::vector<std::string>& labels) {
+  constexpr size_t longest = 4096;  // every dash may be that of a contrast
+  if (text.size() > longest)
+    fail_usage("--target {}...: {} bytes, at most {} are expected", printable(text.substr(0, 40)),
+               text.size(), longest);
   if (text == "predicted") return {Target{}, text, text};
   const Reading whole = read_class(text, labels);
   if (whole.classes.size() == 1)

@@ -15,8 +15,9 @@ struct NamedTarget {
   std::string key;    // "predicted", "3" or "3-5": the same for every way to write it
 };
 
-// The class that `text` means: an index, a whole name, or a part of exactly one name (letters of
-// either case). Usage errors list what it could be.
+// The class that `text` means: an index, a whole name, one of the names that commas separate, or
+// whole words of exactly one class (letters of either case). A number that is the index of one
+// class and the name of another is neither. Usage errors list what it could be.
 NamedTarget read_target(const std::string& text, const std::vector<std::string>& labels);
 // No targets at all mean the predicted class; the same target twice is a usage error.
 std::vector<NamedTarget> read_targets(const std::vector<std::string>& texts,

@@ -60,11 +60,14 @@ std::vector<std::string> Companions::labels(int64_t classes,
   return numbered_labels(classes);
 }
 
-Outputs Companions::outputs(int64_t classes) const {
+Outputs Companions::outputs(int64_t classes, std::vector<std::string>& notes) const {
   const auto top = config();
   const auto type = top ? top->text("problem_type") : std::nullopt;
-  if (!type) return classes > 1 ? Outputs::single_label : Outputs::values;
-  if (*type == "single_label_classification") return Outputs::single_label;
+  if (!type || *type == "single_label_classification") {
+    if (classes > 1) return Outputs::single_label;
+    notes.emplace_back("one output is read as a value: it cannot be one class of several");
+    return Outputs::values;
+  }
   if (*type == "multi_label_classification") return Outputs::multi_label;
   if (*type == "regression") return Outputs::values;
   fail(ErrorCode::unsupported,

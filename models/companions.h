@@ -25,8 +25,9 @@ class Companions {
   std::optional<Preprocess> preprocess(ImageSize size) const;
   // The caller's, else those of config.json, else numbers, which `notes` then says.
   std::vector<std::string> labels(int64_t classes, std::vector<std::string>& notes) const;
-  // By problem_type of Hugging Face; where it is not stated, one label of two or more classes.
-  Outputs outputs(int64_t classes) const;
+  // By problem_type; where that is not stated several outputs are one label. One output is a value
+  // unless it is a label by itself: a softmax of one is always 1.
+  Outputs outputs(int64_t classes, std::vector<std::string>& notes) const;
 
  private:
   std::optional<Json> read(const char* name) const;

@@ -72,7 +72,7 @@ Loaded load_checkpoint(Checkpoint checkpoint, const LoadOptions& options) {
   model.weights = std::move(weights);
   model.preprocess = preprocess;
   model.labels = companions.labels(model.classes, account.notes);
-  model.outputs = companions.outputs(model.classes);
+  model.outputs = companions.outputs(model.classes, account.notes);
   tell(account, model);
   return {std::move(model), std::move(account), network};
 }

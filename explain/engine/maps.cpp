@@ -45,12 +45,24 @@ Chosen choose(const Target& target, std::span<const real> logits) {
 std::vector<double> outputs_of(ScoreKind kind, std::span<const real> logits) {
   std::vector<double> y(logits.begin(), logits.end());
   if (kind == ScoreKind::logit) return y;
+  if (kind == ScoreKind::own_probability || kind == ScoreKind::own_loss) {
+    const auto loss = [](double x) {
+      return std::max(-x, 0.0) + std::log1p(std::exp(-std::abs(x)));
+    };
+    for (double& v : y) v = kind == ScoreKind::own_loss ? loss(v) : 1 / (1 + std::exp(-v));
+    return y;
+  }
   const double top = *std::max_element(y.begin(), y.end());
   double sum = 0;
   for (double v : y) sum += std::exp(v - top);
   for (double& v : y)
     v = kind == ScoreKind::probability ? std::exp(v - top) / sum : -(v - top - std::log(sum));
   return y;
+}
+
+std::vector<double> class_probabilities(std::span<const real> logits, Outputs outputs) {
+  if (outputs == Outputs::values) return {};
+  return outputs_of(score_kind(ScoreKind::probability, outputs), logits);
 }
 
 double score_of(ScoreKind kind, std::span<const real> logits, Chosen chosen) {
@@ -77,7 +89,7 @@ void Clean::note(const Pass& pass, int64_t row, const Inputs& inputs,
 Clean run_pass(const Machine& machine, Pass& pass, const Inputs& inputs,
                const std::vector<Target>& targets, const AfterForward& data,
                const AfterBackward& seed) {
-  Clean clean;
+  Clean clean{pass.scene().model.outputs, {}, {}};
   const int64_t items = inputs.items();
   for (int64_t begin = 0; begin < items; begin += pass.rows()) {
     const int64_t count = std::min(pass.rows(), items - begin);
@@ -135,8 +147,8 @@ Result result_of(const Clean& clean, ScoreKind kind, int64_t item, size_t target
   r.target = c.of;
   r.against = c.against;
   r.score = real(clean.score(kind, item, target));
-  r.probability =
-      real(outputs_of(ScoreKind::probability, clean.logits[size_t(item)])[size_t(c.of)]);
+  if (const auto p = class_probabilities(clean.logits[size_t(item)], clean.outputs); !p.empty())
+    r.probability = real(p[size_t(c.of)]);
   return r;
 }
 

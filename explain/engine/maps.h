@@ -13,6 +13,7 @@ using Results = std::vector<std::vector<Result>>;  // [item][target]
 
 // What a forward pass over the inputs themselves finds: logits, and the class each target means.
 struct Clean {
+  Outputs outputs = Outputs::single_label;  // of the model
   std::vector<std::vector<real>> logits;    // [item][class]
   std::vector<std::vector<Chosen>> chosen;  // [item][target]
   // The explained scalar.
@@ -21,7 +22,7 @@ struct Clean {
   void note(const Pass& pass, int64_t row, const Inputs& inputs,
             const std::vector<Target>& targets);
 };
-// The explained function of each logit, on the host: softmax, identity or -log softmax.
+// The explained function of each logit, on the host (Scene::outputs).
 std::vector<double> outputs_of(ScoreKind kind, std::span<const real> logits);
 double score_of(ScoreKind kind, std::span<const real> logits, Chosen chosen);
 

@@ -14,12 +14,28 @@ Scene::Scene(const Model& m, int64_t rows, const EntryOf& entry_of, Derivatives 
   selector = graph.input("selector", logits.type(), Stage::seed);
 }
 
+// f of each logit x beside a 0: a softmax of the two has the sigmoid of x.
+static Value by_itself(Value logits, Value (*f)(Value)) {
+  const Shape of_logits = logits.shape(), single{of_logits[0], of_logits[1], 1};
+  const Value x = reshape(logits, single);
+  return reshape(slice(f(concat({x, scale(x, 0)}, 2)), 2, 0, 1), of_logits);
+}
+
 Value Scene::outputs(ScoreKind kind) {
   Value& v = outputs_[kind];
-  if (!v)
-    v = kind == ScoreKind::probability ? softmax(logits)
-        : kind == ScoreKind::logit     ? logits
-                                       : scale(log_softmax(logits), -1);
+  if (v) return v;
+  switch (kind) {
+    case ScoreKind::logit:
+      return v = logits;
+    case ScoreKind::probability:
+      return v = softmax(logits);
+    case ScoreKind::loss:
+      return v = scale(log_softmax(logits), -1);
+    case ScoreKind::own_probability:
+      return v = by_itself(logits, softmax);
+    case ScoreKind::own_loss:
+      return v = scale(by_itself(logits, log_softmax), -1);
+  }
   return v;
 }
 

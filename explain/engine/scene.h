@@ -37,7 +37,8 @@ class Scene {
   std::vector<std::pair<Value, Value>> carried;  // Plan::Options::carried
 
   int64_t rows() const { return logits.shape()[0]; }
-  // f(logits) [rows, K]: f = softmax, identity or -log softmax.
+  // f(logits) [rows, K]: f = softmax, identity or -log softmax; sigmoid or -log sigmoid of a kind
+  // that is a class's own.
   Value outputs(ScoreKind kind);
   // Of the sum over k of selector[b, k] * outputs[b, k].
   Values gradient(ScoreKind kind, const Values& wrt);

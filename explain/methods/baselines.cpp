@@ -23,7 +23,10 @@ void Baselines::read(bool several) {
   const bool batch = s.rank() == shape_.rank() + 1;
   const Shape one = batch ? Shape(std::span(s.begin() + 1, s.end())) : s;
   count_ = batch ? s[0] : 1;
-  const bool fits = one == shape_ && values_.type().dtype == Dtype::floating;
+  if (const Dtype dtype = values_.type().dtype; dtype != Dtype::floating)
+    fail(ErrorCode::dtype, "{}: {} are given, a baseline has reals", printable(source_),
+         to_string(dtype));
+  const bool fits = one == shape_;
   if (!several && (!fits || count_ != 1))
     fail_shape("{}: a baseline of shape {} was given, the model's input is {}", printable(source_),
                to_string(s), to_string(shape_));
@@ -51,6 +54,8 @@ void Baselines::check_draws(const Request& request, int64_t items) const {
 void check_draws(const Request& request, int64_t items, int64_t count, const Shape& item) {
   if (!request.draws) return;
   const Shape& d = request.draws.shape();
+  if (const Dtype dtype = request.draws.type().dtype; dtype != Dtype::floating)
+    fail(ErrorCode::dtype, "the draws are {}, reals are needed", to_string(dtype));
   if (d.rank() == item.rank() + 2 && d[0] >= count && d[1] >= int64_t(request.first_item) + items &&
       d.count(2, d.rank()) == item.count())
     return;

@@ -43,8 +43,13 @@ std::map<std::string, std::string> parse_options(const std::string& text) {
 // deviation.
 Tensor renormalised(const Tensor& inputs, const Preprocess& from, const Preprocess& to) {
   if (from.mean == to.mean && from.std == to.std) return inputs;
-  Tensor out = inputs.clone();
   const Shape& s = inputs.shape();
+  if (size_t(s[1]) != from.mean.size())
+    fail(ErrorCode::unsupported,
+         "consensus: the models normalise in different ways, which are known for pictures of {} "
+         "channels, not {}",
+         from.mean.size(), s[1]);
+  Tensor out = inputs.clone();
   const int64_t area = s[2] * s[3];
   for (int64_t plane = 0; plane < s[0] * s[1]; ++plane) {
     const auto c = size_t(plane % s[1]);

@@ -30,15 +30,14 @@ Value make_pairs(Graph& g, const Shape& item, int64_t rows, bool one_baseline) {
 }
 
 // The multipliers of the logits of n inputs when those of the probabilities are `selector`.
-Value softmax_multipliers(Scene& s, int64_t n, double epsilon) {
+Value multipliers_of_logits(Scene& s, ScoreKind probability, int64_t n, double epsilon) {
   const auto inputs = [&](Value v) { return slice(v, 0, 0, n); };
   const auto rise = [&](Value v) { return sub(inputs(v), slice(v, 0, n, s.rows())); };
   const Value d = rise(s.logits);
   const Value ones = constant(s.graph, d.shape(), {1});
   const Value near = where_positive(affine(abs(d), -1, real(epsilon)), ones);  // 1 or 0
-  const Value ratio =
-      mul(div(rise(s.outputs(ScoreKind::probability)), add(d, near)), sub(ones, near));
-  const Value slope = mul(near, inputs(s.gradient(ScoreKind::probability, {s.logits})[0]));
+  const Value ratio = mul(div(rise(s.outputs(probability)), add(d, near)), sub(ones, near));
+  const Value slope = mul(near, inputs(s.gradient(probability, {s.logits})[0]));
   return add(mul(inputs(s.selector), ratio), slope);
 }
 
@@ -66,6 +65,7 @@ class DeepLift final : public Worker {
     baselines_.check_draws(batch.request, items);
     Work work{
         batch.inputs, batch.request, {}, {}, {}, std::vector<int64_t>(size_t(held_rows()), -1)};
+    work.clean.outputs = setup_.model().outputs;
     work.sums.resize(size_t(items));
     for (auto& of_item : work.sums)
       for (size_t t = 0; t < targets; ++t) of_item.emplace_back(Type{shape_});
@@ -101,7 +101,7 @@ class DeepLift final : public Worker {
     const bool logit = kind_ == ScoreKind::logit;
     const int64_t n = inputs_in(s.rows());
     const Value seed =
-        logit ? slice(s.selector, 0, 0, n) : softmax_multipliers(s, n, rescale.epsilon);
+        logit ? slice(s.selector, 0, 0, n) : multipliers_of_logits(s, kind_, n, rescale.epsilon);
     const Value m =
         whence::gradient(s.logits, seed, {s.entry}, {{"activation|max_pool", "*", rescale}})[0];
     if (!multiply_) return {m};

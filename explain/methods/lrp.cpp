@@ -4,9 +4,19 @@
 #include "explain/method.h"
 #include "explain/rules/file.h"
 #include "explain/rules/spread.h"
+#include "runtime/check.h"
 
 namespace whence::catalogue {
 namespace {
+
+ScoreKind seed_kind(const std::string& seed, const Model& model) {
+  if (seed == "logit") return ScoreKind::logit;
+  if (model.outputs == Outputs::values)
+    fail(ErrorCode::unsupported,
+         "option seed of method lrp is 'probability': '{}' answers with values, which have none",
+         model.name);
+  return score_kind(ScoreKind::probability, model.outputs);
+}
 
 Relevance spread(Scene& s, const Options& o) {
   const std::string& rules = o.text("rules");
@@ -15,23 +25,23 @@ Relevance spread(Scene& s, const Options& o) {
   // that it is contrasted with.
   const Value seed = o.is("seed", "one-hot")
                          ? s.selector
-                         : mul(s.selector, o.is("seed", "logit") ? s.logits : softmax(s.logits));
+                         : mul(s.selector, s.outputs(seed_kind(o.text("seed"), s.model)));
   return {rule_table(rules == "auto" ? usual : rules, s.model), seed};
 }
 
 // What the logits have in all.
-double seeded(const std::string& seed, std::span<const real> logits, Chosen c) {
+double seeded(const std::string& seed, const Model& model, std::span<const real> logits, Chosen c) {
   if (seed == "one-hot") return c.against < 0 ? 1 : 0;
-  return score_of(seed == "logit" ? ScoreKind::logit : ScoreKind::probability, logits, c);
+  return score_of(seed_kind(seed, model), logits, c);
 }
 
 Map relevance_of_input(Scene& s, const Options& o) {
   const Relevance from = spread(s, o);
   const Value r = relevance(s.logits, from.seed, {s.entry}, from.rules)[0];
   Map map = map_of(o.is("reduce", "sum") ? sum(r, {s.channel_axis()}) : r);
-  map.gap = [seed = o.text("seed")](const Rows&, const Tensor& found, std::span<const real> logits,
-                                    Chosen chosen) {
-    return total(found) - seeded(seed, logits, chosen);
+  map.gap = [seed = o.text("seed"), &model = s.model](const Rows&, const Tensor& found,
+                                                      std::span<const real> logits, Chosen chosen) {
+    return total(found) - seeded(seed, model, logits, chosen);
   };
   return map;
 }

@@ -2,6 +2,7 @@
 // are asked for together share it.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -63,6 +64,10 @@ class Inputs {
   std::vector<Tensor> of_ports_;
 };
 
+// Of each class, by what the model's outputs mean: softmax, or sigmoid of each; empty where they
+// are values.
+std::vector<double> class_probabilities(std::span<const real> logits, Outputs outputs);
+
 // What is explained: the predicted class, a class, or the contrast of two (the score of one minus
 // the other's).
 struct Target {
@@ -76,8 +81,8 @@ struct Result {
   // tower's tokens, [h, w] for maps of a layer
   Tensor attribution;
   int64_t target = 0, against = -1;
-  real score = 0;        // the explained scalar (`gradient_of`) of the clean input
-  real probability = 0;  // softmax probability of `target`
+  real score = 0;                   // the explained scalar (`gradient_of`) of the clean input
+  std::optional<real> probability;  // of `target`; none where a model answers with values
   // The sum of attributions minus the difference of scores, where the method is complete. Of
   // methods that spread relevance: what of the logits' relevance came to the input (of those that
   // read attentions: to the sum which the lowest of these adds to, "blocks.N.mid") minus what they
@@ -88,7 +93,7 @@ struct Result {
   struct Member {
     std::string model;
     int64_t target = 0;
-    real probability = 0;
+    std::optional<real> probability;
     std::optional<double> agreement;
   };
   std::vector<Member> members = {};
@@ -141,8 +146,8 @@ struct Answers {
   std::vector<std::vector<std::vector<Result>>> results;  // [request][item][target]
 };
 
-// One thread at a time. Results do not depend on the chunk, the number of threads, or an item's
-// neighbours.
+// One call at a time: a second one meanwhile throws busy, and nothing of either is mixed. Results
+// do not depend on the chunk, the number of threads, or an item's neighbours.
 class Explainer {
  public:
   struct Settings {
@@ -203,6 +208,7 @@ class Explainer {
   Settings settings_;
   std::shared_ptr<Runs> runs_;
   std::unique_ptr<State> state_;
+  std::atomic_flag busy_;
 };
 
 }  // namespace whence

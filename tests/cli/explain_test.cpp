@@ -261,6 +261,42 @@ TEST(CliPredict, lists_the_top_classes) {
   EXPECT_EQ(table.out, "input  probability  index  class\na           0.4185      6  cat fish\n");
 }
 
+// The same network whose configuration says what its outputs mean.
+TEST(CliPredict, shows_what_outputs_mean) {
+  const Workplace place;
+  const auto say = [&](const char* type) {
+    json config = json::parse(place.read("model/config.json"));
+    config["problem_type"] = type;
+    place.write("model/config.json", config.dump());
+  };
+  say("multi_label_classification");
+  const Finished own = place.run("whence predict -m model --top 1 a.png");
+  EXPECT_EQ(own.out.substr(0, own.out.find('\n')), "input  probability  index  class");
+  say("regression");
+  const Finished values = place.run("whence predict -m model --top 1 a.png");
+  EXPECT_EQ(values.out.substr(0, values.out.find('\n')), "input  value  index  class");
+  const double value = std::stod(values.out.substr(values.out.find("\na") + 2));
+  const double probability = std::stod(own.out.substr(own.out.find("\na") + 2));
+  EXPECT_NEAR(probability, 1 / (1 + std::exp(-value)), 1e-4);
+  const Finished json_line = place.run("whence predict -m model --top 1 --json a.png");
+  const json top = json::parse(json_line.out)["top"][0];
+  EXPECT_NEAR(top["value"].get<double>(), value, 1e-4);
+  EXPECT_FALSE(top.contains("probability"));
+  const Finished inspected = place.run("whence inspect -m model");
+  EXPECT_NE(inspected.out.find("outputs        values, without probabilities\n"),
+            std::string::npos);
+  EXPECT_EQ(json::parse(place.run("whence inspect -m model --json").out)["outputs"], "values");
+  const Finished explained = place.run("whence explain -m model --method generic-attention a.png");
+  EXPECT_EQ(explained.code, 0) << explained.err;
+  EXPECT_NE(explained.out.find(" - "), std::string::npos) << explained.out;
+  const Finished refused =
+      place.run("whence explain -m model --method tam -p gradient_of=probability a.png");
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  EXPECT_EQ(refused.err,
+            "whence: option gradient_of of method tam is 'probability': 'model' answers with "
+            "values, which have no probability; logit is the value itself\n");
+}
+
 TEST(CliInspect, names_everything) {
   const Workplace place;
   const Finished done = place.run("whence inspect -m model --json");

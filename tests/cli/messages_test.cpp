@@ -152,8 +152,11 @@ TEST(CliMessages, targets) {
        "--target 2-9: out of range, the model has classes 0 to 6"},
       {"whence explain -m model --method tam -t 2-2 a.png", 2,
        "--target 2-2: a contrast of class 2 with itself"},
+      {"whence explain -m model --method tam --labels labels.txt -t Eater a.png", 2,
+       "--target Eater: this could be '4 ant-eater', '5 bee-eater'"},
       {"whence explain -m model --method tam --labels labels.txt -t ea a.png", 2,
-       "--target ea: this could be '4 ant-eater', '5 bee-eater'"},
+       "--target ea: no such class; give an index from 0 to 6, a class name, A-B, or predicted; "
+       "the nearest names are *"},
       {"whence explain -m model --method tam --labels labels.txt -t dog -t 3 a.png", 2,
        "--target 3: the same as --target dog"},
       {"whence explain -m model --method tam --labels labels.txt -t horse a.png", 2,
@@ -230,6 +233,10 @@ TEST(CliMessages, outputs_that_cannot_be_written) {
       {"whence predict -m model a.png > /dev/full", 5,
        "standard output: cannot be written: No space left on device"},
       {"whence methods >&-", 5, "standard output: cannot be written: Bad file descriptor"},
+      {"whence predict -m model a.png >&-", 5,
+       "standard output: cannot be written: Bad file descriptor"},
+      {"whence explain -m model --method rollout -o closed a.png <&- >&-", 5,
+       "standard output: cannot be written: Bad file descriptor"},
       {"(ulimit -f 1; whence explain -m model --method tam -o full b.jpg)", 5,
        "full/b.tam.png: cannot be written: File too large"},
   };
@@ -239,7 +246,15 @@ TEST(CliMessages, outputs_that_cannot_be_written) {
   const Finished piped = place.run(
       "{ sleep 0.2; whence methods; echo $? > code; } 2>err | true; while [ ! -s code ]; do sleep "
       "0.02; done; cat code err");
-  EXPECT_EQ(piped.out, "5\nwhence: standard output: cannot be written: Broken pipe\n");
+  EXPECT_EQ(piped.out, "5\n");
+  // What goes to files goes on.
+  const Finished explained = place.run(
+      "{ sleep 0.2; whence explain -m model --method rollout -o piped a.png b.jpg; echo $? > "
+      "code2; "
+      "} 2>err | true; while [ ! -s code2 ]; do sleep 0.02; done; cat code2 err");
+  EXPECT_EQ(explained.out, "0\n");
+  EXPECT_EQ(place.lines("piped/results.jsonl").size(), 2u);
+  EXPECT_EQ(place.run("whence explain -m model --method rollout -o quiet a.png 2>&-").code, 0);
 }
 
 TEST(CliMessages, help_and_version) {

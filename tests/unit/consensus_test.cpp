@@ -180,6 +180,24 @@ TEST(Consensus, may_explain_one_class_with_all_models) {
   for (size_t i = 0; i < 6; ++i) EXPECT_EQ(three[i][0].target, b[i][0].target);
 }
 
+// What a recipe says of three channels says nothing of a fourth.
+TEST(Consensus, renormalises_pictures_of_three_channels_alone) {
+  VggConfig config;
+  config.image_height = 12, config.image_width = 20, config.channels = 5, config.classes = 6;
+  config.layers = {{4}, {5, 6}};
+  config.pooled = 2;
+  config.hidden = {8, 8};
+  const auto first = std::make_shared<Model>(random_model(config, 5));
+  const auto same = std::make_shared<Model>(random_model(config, 6));
+  const auto other = std::make_shared<Model>(*same);
+  other->preprocess.mean = {0.5, 0.4, 0.3};
+  const Tensor x = random_tensor({2, 5, 12, 20}, 3);
+  EXPECT_EQ(Explainer(first).explain(x, committee("l1", "gradient", same)).size(), 2u);
+  EXPECT_EQ(message([&] { Explainer(first).explain(x, committee("l1", "gradient", other)); }),
+            "consensus: the models normalise in different ways, which are known for pictures of 3 "
+            "channels, not 5");
+}
+
 TEST(Consensus, of_one_model_or_of_models_that_do_not_fit_is_refused) {
   const auto vit = tiny_model(2);
   const Tensor x = random_tensor({2, 3, 12, 20}, 3);

@@ -193,6 +193,9 @@ TEST(DeepLift, random_baselines_are_the_draws_or_those_of_seed_and_item) {
   r.draws = Tensor(Type{{2, 2, 3, 12, 20}});
   EXPECT_EQ(message([&] { explainer(model).explain(x, r); }),
             "the draws have shape [2, 2, 3, 12, 20], [2, items, 3, 12, 20] is needed");
+  r.draws = Tensor(Type{{2, 4, 3, 12, 20}, Dtype::i32});
+  EXPECT_EQ(message([&] { explainer(model).explain(x, r); }),
+            "the draws are integers, reals are needed");
   r.draws = {};
   const auto seeded = explainer(model, 2).explain(x, r), again = explainer(model, 6).explain(x, r);
   r.seed = 2;
@@ -234,6 +237,12 @@ TEST(DeepLift, refuses_baselines_that_do_not_fit) {
     EXPECT_EQ(answer("deeplift-shap", file->path()),
               file->path() + ": baselines of shape " + shape +
                   " were given, two or more of the model's input [3, 12, 20] are needed");
+  const NpyFile integers(Tensor(Type{{2, 3, 12, 20}, Dtype::i32}), "integers");
+  const NpyFile bytes(Tensor(Type{{3, 12, 20}, Dtype::u8}), "bytes");
+  for (const char* method : {"deeplift", "deeplift-shap"})
+    for (const NpyFile* file : {&integers, &bytes})
+      EXPECT_EQ(answer(method, file->path()),
+                file->path() + ": integers are given, a baseline has reals");
   EXPECT_EQ(answer("deeplift", plain.path()), "accepted");
   for (const auto& [method, word] : {std::pair("deeplift", "random"), {"deeplift-shap", "zero"}})
     EXPECT_NE(answer(method, word), "accepted");

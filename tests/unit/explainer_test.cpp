@@ -6,7 +6,10 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <limits>
+#include <map>
+#include <thread>
 
 #include "tests/unit/random_tensors.h"
 #include "tests/unit/tiny_model.h"
@@ -231,6 +234,49 @@ TEST(Explainer, reads_a_file_again_that_has_changed) {
                      Explainer(model).explain(x, request)[1][0].attribution);
   }
   std::filesystem::remove(path);
+}
+
+// While one call runs, another thread's is refused before it has read or moved anything.
+TEST(Explainer, does_one_thing_at_a_time) {
+  const auto model = tiny_model(2);
+  const Tensor x = random_tensor({2, 3, 12, 20}, 3);
+  const Request r = request_for("gradient"), lrp = request_for("lrp");
+  Explainer* busy = nullptr;
+  std::map<std::string, int> refused;
+  const auto expect_busy = [&](const char* call, const std::function<void()>& f) {
+    try {
+      f();
+      ADD_FAILURE() << call << " was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::busy) << call;
+      ++refused[call];
+    }
+  };
+  Explainer::Settings settings;
+  settings.chunk = 1;
+  settings.progress = [&](double) {
+    std::thread([&] {
+      expect_busy("logits", [&] { busy->logits(x); });
+      expect_busy("explain", [&] { busy->explain(x, r); });
+      expect_busy("explain all", [&] { busy->explain(x, std::span(&r, 1)); });
+      expect_busy("audit", [&] { busy->audit(x, lrp); });
+      expect_busy("describe", [&] { busy->describe(r, 2); });
+      expect_busy("bytes", [&] { busy->bytes(r, 2); });
+      expect_busy("bytes of all", [&] { busy->bytes(std::span(&r, 1), 2); });
+      expect_busy("derived bytes", [&] { busy->derived_bytes(r, 2); });
+      expect_busy("work", [&] { busy->work(r, 2); });
+    }).join();
+    return true;
+  };
+  Explainer explainer(model, settings);
+  busy = &explainer;
+  const auto alone = Explainer(model).explain(x, r);
+  const auto disturbed = explainer.explain(x, r);
+  for (size_t i = 0; i < 2; ++i)
+    for (size_t t = 0; t < alone[i].size(); ++t)
+      expect_same_bits(disturbed[i][t].attribution, alone[i][t].attribution);
+  EXPECT_EQ(refused.size(), 9u);
+  EXPECT_EQ(explainer.logits(x).shape(), (Shape{2, 6})) << "free again";
 }
 
 TEST(Explainer, cancels_at_the_next_chunk) {

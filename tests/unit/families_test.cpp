@@ -119,7 +119,19 @@ TEST(Families, outputs_mean_what_the_configuration_says) {
                 "multi_label_classification, regression)");
   c.classes = 1;
   write_vit_checkpoint(folder.path, c, random_vit_weights(c, 1), hub);
-  EXPECT_EQ(load_model(folder.path).outputs, Outputs::values);
+  const Model one = load_model(folder.path);
+  EXPECT_EQ(one.outputs, Outputs::values);
+  EXPECT_EQ(std::ranges::count(one.notes,
+                               "one output is read as a value: it cannot be one class of several"),
+            1);
+  Json config = read_json(folder.path / "config.json");
+  for (const auto& [type, outputs] : {std::pair("single_label_classification", Outputs::values),
+                                      {"multi_label_classification", Outputs::multi_label},
+                                      {"regression", Outputs::values}}) {
+    config["problem_type"] = type;
+    write_file_atomically(folder.path / "config.json", config.dump());
+    EXPECT_EQ(load_model(folder.path).outputs, outputs) << type;
+  }
 }
 
 // Tokens whose attention no memory could hold.

@@ -23,6 +23,8 @@ TEST(JobTargets, whole_names_come_before_parts_and_contrasts) {
   EXPECT_EQ(read("3"), "3");
   EXPECT_EQ(read("tench"), "0");
   EXPECT_EQ(read("TINCA"), "0");
+  EXPECT_EQ(read("tinca tinca"), "0");
+  EXPECT_EQ(read("7"), "5");          // a name, and no class has that index
   EXPECT_EQ(read("fish"), "2");       // whole name, although it is a part of another
   EXPECT_EQ(read("fish-hook"), "1");  // whole name, although it reads as a contrast
   EXPECT_EQ(read("hook-fish"), "3-2");
@@ -35,6 +37,40 @@ TEST(JobTargets, whole_names_come_before_parts_and_contrasts) {
   EXPECT_EQ(usage_message([&] { read("99999999999999999999"); }),
             "--target 99999999999999999999: out of range, the model has classes 0 to 5");
   EXPECT_EQ(usage_message([&] { read(""); }).substr(0, 24), "--target : no such class");
+}
+
+TEST(JobTargets, words_are_never_cut) {
+  const Names labels{"tabby, tabby cat", "catamaran",   "cattle",
+                     "Siamese cat",      "caf\xC3\xA9", "tiger"};
+  const auto key = [&](const char* text) { return read_target(text, labels).key; };
+  const auto refusal = [&](const char* text) {
+    return usage_message([&] { read_target(text, labels); });
+  };
+  EXPECT_EQ(key("tabby"), "0");
+  EXPECT_EQ(key("siamese"), "3");
+  EXPECT_EQ(key("tabby cat"), "0");
+  EXPECT_EQ(refusal("cat"), "--target cat: this could be '0 tabby, tabby cat', '3 Siamese cat'");
+  for (const char* part : {"tab", "attle", "amaran", "iames", "caf", "cat c"})
+    EXPECT_EQ(refusal(part).find(std::string("--target ") + part + ": no such class"), 0u) << part;
+}
+
+TEST(JobTargets, a_name_that_is_another_class_s_index_is_refused) {
+  const Names labels{"2", "1", "0", "9"};
+  const auto refusal = [&](const char* text) {
+    return usage_message([&] { read_target(text, labels); });
+  };
+  EXPECT_EQ(refusal("0"), "--target 0: this could be '0 2', '2 0'");
+  EXPECT_EQ(read_target("1", labels).key, "1");
+  EXPECT_EQ(read_target("3", labels).key, "3");
+  EXPECT_EQ(read_target("9", labels).key, "3");
+  EXPECT_EQ(refusal("1-0").find("--target 1-0: "), 0u);
+}
+
+TEST(JobTargets, are_of_bounded_length) {
+  EXPECT_EQ(usage_message([] {
+              read_target(std::string(100'000, '-'), {"a", "b"});
+            }),
+            "--target " + std::string(40, '-') + "...: 100000 bytes, at most 4096 are expected");
 }
 
 TEST(JobTargets, an_ambiguous_contrast_is_refused) {
@@ -91,15 +127,22 @@ TEST(JobRequests, a_layer_is_for_methods_that_take_one) {
 
 TEST(JobRecords, top_classes_in_order_with_ties_by_index) {
   const std::vector<real> logits{1, 3, 3, -2};
-  const auto top = top_classes(logits, 3);
+  const auto top = top_classes(logits, Outputs::single_label, 3);
   ASSERT_EQ(top.size(), 3u);
   EXPECT_EQ(top[0].index, 1);
   EXPECT_EQ(top[1].index, 2);
   EXPECT_EQ(top[2].index, 0);
   // exp(3) / (exp(1) + 2 exp(3) + exp(-2))
-  EXPECT_NEAR(top[0].probability, 20.085536923 / (2.718281828 + 2 * 20.085536923 + 0.135335283),
+  EXPECT_NEAR(*top[0].probability, 20.085536923 / (2.718281828 + 2 * 20.085536923 + 0.135335283),
               1e-9);
-  EXPECT_EQ(top_classes(logits, 100).size(), 4u);
+  EXPECT_EQ(top_classes(logits, Outputs::single_label, 100).size(), 4u);
+  const auto own = top_classes(logits, Outputs::multi_label, 3);
+  EXPECT_EQ(own[2].index, 0);
+  EXPECT_NEAR(*own[2].probability, 1 / (1 + 0.36787944117), 1e-9);
+  const auto values = top_classes(logits, Outputs::values, 2);
+  EXPECT_EQ(values[1].index, 2);
+  EXPECT_EQ(values[1].logit, 3);
+  EXPECT_FALSE(values[1].probability);
 }
 
 TEST(Text, shortest_reads_back) {

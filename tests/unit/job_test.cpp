@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -12,6 +14,8 @@
 
 #include "io/files.h"
 #include "io/npy.h"
+#include "models/cnn/cnn.h"
+#include "tests/checkpoints/checkpoints.h"
 
 namespace whence::jobs {
 namespace {
@@ -197,6 +201,102 @@ TEST_F(JobTest, resumes_what_was_mended_and_what_differs) {
   EXPECT_NE(notes[0].find("n_samples 2, now 3"), std::string::npos) << notes[0];
 }
 
+// Recipes know three channels; arrays may have any number.
+TEST_F(JobTest, arrays_of_any_number_of_channels_are_drawn) {
+  for (const int64_t channels : {1, 2, 3, 6}) {
+    SCOPED_TRACE(channels);
+    VggConfig config;
+    config.image_height = 12, config.image_width = 20, config.channels = channels;
+    config.classes = 6;
+    config.layers = {{4}, {5, 6}};
+    config.pooled = 2;
+    config.hidden = {8, 8};
+    Model model = random_model(config, 5);
+    model.labels = {"a", "b", "c", "d", "e", "f"};
+    model_ = std::make_shared<const Model>(std::move(model));
+    Tensor x(Type{{2, channels, 12, 20}});
+    for (size_t i = 0; i < x.reals().size(); ++i) x.reals()[i] = real(i % 7) / 3 - 1;
+    write_file_atomically(place_ / "channels.npy", encode_npy(x));
+    const std::string folder = "of" + std::to_string(channels);
+    Settings s = settings(folder);
+    s.inputs = {place_ / "channels.npy"};
+    s.methods = choose_methods({"input-x-gradient", "grad-cam"}, {});
+    const Summary done = run(s);
+    EXPECT_EQ(done.failed, 0u);
+    EXPECT_EQ(done.written, 2u * 2 * 2);
+    // The array's values, as they were before the model's recipe.
+    std::vector<real> values(size_t(channels) * 240);
+    InputReader reader(*model_);
+    const Picture picture =
+        reader.read(list_inputs({s.inputs}, model_->image_shape()).items[1], values);
+    for (size_t i = 0; i < 240; ++i)
+      for (size_t shown = 0; shown < 3; ++shown) {
+        const size_t c = channels < 3 ? 0 : shown;
+        const double value =
+            double(values[c * 240 + i]) * model_->preprocess.std[c] + model_->preprocess.mean[c];
+        ASSERT_EQ(picture.image.rgb[i * 3 + shown],
+                  uint8_t(std::lround(std::clamp(value, 0.0, 1.0) * 255)));
+      }
+  }
+}
+
+TEST_F(JobTest, records_say_what_outputs_mean) {
+  Settings s = settings("classes");
+  s.inputs = {place_ / "a.png"};
+  s.methods = choose_methods({"generic-attention"}, {});
+  const auto record = [&](Outputs outputs, const char* folder) {
+    auto model = std::make_shared<Model>(*model_);
+    model->outputs = outputs;
+    s.folder = place_ / folder;
+    EXPECT_EQ(Job(model, s, {}).run().failed, 0u);
+    return lines(folder).at(0);
+  };
+  const json one = record(Outputs::single_label, "one"), own = record(Outputs::multi_label, "own");
+  const json values = record(Outputs::values, "values");
+  EXPECT_EQ(one["options"]["gradient_of"], "probability");
+  EXPECT_EQ(own["options"]["gradient_of"], "probability");
+  EXPECT_EQ(own["score"], own["probability"]);
+  EXPECT_NE(own["probability"], one["probability"]);
+  EXPECT_EQ(values["options"]["gradient_of"], "logit");
+  EXPECT_FALSE(values.contains("probability"));
+  EXPECT_EQ(values["top"][0]["value"], values["score"]);
+  EXPECT_FALSE(values["top"][0].contains("probability"));
+  const auto score = [](const json& r) { return r["score"].get<double>(); };
+  EXPECT_NEAR(score(own), 1 / (1 + std::exp(-score(values))), 1e-6);
+  // Another meaning is another result.
+  s.resume = true;
+  s.folder = place_ / "values";
+  EXPECT_EQ(Job(model_, s, {}).run().written, 2u);
+}
+
+// One result that cannot be written is one input's affair.
+TEST_F(JobTest, outputs_that_are_impossible_spoil_no_other_input) {
+  Settings s = settings("out");
+  const std::string name(244, 'n');  // and ".rollout.png"
+  fs::copy_file(place_ / "a.png", place_ / (name + ".png"));
+  fs::copy_file(place_ / "a.png", place_ / (name.substr(1) + ".png"));
+  fs::copy_file(place_ / "a.png", place_ / "b.png");
+  fs::create_directories(place_ / "out" / "b.rollout.npy");
+  s.inputs = {place_ / (name + ".png"), place_ / (name.substr(1) + ".png"), place_ / "b.png",
+              place_ / "a.png"};
+  s.methods = choose_methods({"rollout"}, {});
+  s.targets = {};
+  s.save.logits = false;
+  Names errors;
+  const Summary done =
+      run(s, {.group = [&](const GroupReport& report) {
+            errors.insert(errors.end(), report.errors.begin(), report.errors.end());
+          }});
+  EXPECT_EQ(done.failed, 2u);
+  EXPECT_EQ(done.written, 2u);
+  ASSERT_EQ(errors.size(), 2u);
+  EXPECT_TRUE(errors[0].ends_with(": its results would have names of 256 bytes, 255 are possible"))
+      << errors[0];
+  EXPECT_EQ(errors[1],
+            (place_ / "out").string() + "/b.rollout.npy: a folder is where its result should go");
+  EXPECT_TRUE(fs::is_regular_file(place_ / "out" / (name.substr(1) + ".rollout.npy")));
+}
+
 TEST_F(JobTest, errors_say_whose_they_are) {
   const auto code = [&](const Settings& s) {
     try {
@@ -209,6 +309,10 @@ TEST_F(JobTest, errors_say_whose_they_are) {
   Settings s = settings("out");
   s.targets = {"no such class"};
   EXPECT_EQ(code(s), ErrorCode::usage);
+  s = settings("out");
+  s.draws = place_ / "draws.npy";
+  write_file_atomically(s.draws, encode_npy(Tensor(Type{{2, 12, 3, 12, 12}, Dtype::i32})));
+  EXPECT_EQ(code(s), ErrorCode::dtype);
   s = settings("out");
   s.inputs.push_back(s.inputs[0]);  // two results of one name
   EXPECT_EQ(code(s), ErrorCode::usage);
